@@ -1,6 +1,10 @@
 package apikey
 
-import "net/netip"
+import (
+	"fmt"
+	"io"
+	"net/netip"
+)
 
 // Request is what one call shows of itself, as far as the rules look at it.
 type Request struct {
@@ -13,6 +17,8 @@ type Request struct {
 	// Address is the client's address in canonical form, see
 	// [CanonicalAddress]. Invalid where it is not known.
 	Address netip.Addr
+	// Strict makes the request's key strict, whatever the key says.
+	Strict bool
 }
 
 // Credential is what a request sends as its key, before it is known to be one.
@@ -49,8 +55,8 @@ func (c Credential) String() string {
 	return redacted
 }
 
-// GoString returns a placeholder.
-func (c Credential) GoString() string { return c.String() }
+// Format prints a placeholder whatever the verb.
+func (c Credential) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // Reason says why a request was allowed or denied. The zero Reason denies.
 type Reason uint8
@@ -111,7 +117,7 @@ func (d Decision) Allowed() bool { return d.Reason == ReasonAllowed }
 //
 //   - A request with an origin header must name one of the key's origins.
 //   - A request without one must come from one of the key's addresses.
-//   - A strict key asks for both.
+//   - A strict key, or a strict request, asks for both.
 //
 // An empty list passes. A request whose address is not known fails a list of
 // addresses.
@@ -119,12 +125,13 @@ func Decide(key *Key, request *Request) Decision {
 	if key == nil {
 		return Decision{Reason: ReasonUnknownKey}
 	}
-	if (request.HasOrigin || key.Strict) && len(key.AllowedOrigins) > 0 {
+	strict := key.Strict || request.Strict
+	if (request.HasOrigin || strict) && len(key.AllowedOrigins) > 0 {
 		if !request.HasOrigin || !originAllowed(key.AllowedOrigins, request.Origin) {
 			return Decision{Reason: ReasonOrigin, Key: key}
 		}
 	}
-	if (!request.HasOrigin || key.Strict) && len(key.AllowedIPs) > 0 {
+	if (!request.HasOrigin || strict) && len(key.AllowedIPs) > 0 {
 		if !addressAllowed(key.AllowedIPs, request.Address) {
 			return Decision{Reason: ReasonAddress, Key: key}
 		}

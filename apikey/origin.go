@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -184,7 +185,7 @@ func canonicalHost(host string) (string, error) {
 	for i := range len(host) {
 		if host[i] >= 0x80 {
 			ascii, err := idna.Lookup.ToASCII(host)
-			if err != nil {
+			if err != nil || !utf8.ValidString(host) {
 				return "", errors.New("expected an internationalized host name that IDNA admits")
 			}
 			host = ascii

@@ -65,7 +65,8 @@ func checksum(text string) string {
 }
 
 func putChecksum(digits *[checksumLength]byte, text string) {
-	sum := crc32.ChecksumIEEE([]byte(text))
+	var body [SecretLength]byte // on the stack, see Hash
+	sum := crc32.ChecksumIEEE(body[:copy(body[:], text)])
 	for i := len(digits) - 1; i >= 0; i-- {
 		digits[i] = base62[sum%62]
 		sum /= 62
@@ -101,7 +102,10 @@ func isBase62(c byte) bool {
 func (s Secret) Reveal() string { return s.value }
 
 // Hash returns the SHA-256 of the value, the only form that is ever stored.
-func (s Secret) Hash() Hash { return sha256.Sum256([]byte(s.value)) }
+func (s Secret) Hash() Hash {
+	var text [SecretLength]byte // on the stack, so that hashing allocates nothing
+	return sha256.Sum256(text[:copy(text[:], s.value)])
+}
 
 // Hint returns the prefix and the last four characters of the value, enough
 // for a person to tell keys apart and useless for guessing one: "tk_…a1B2".
