@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/big"
+	"unsafe"
 )
 
 // The shape of a secret: [SecretPrefix], then [payloadLength] base62 digits
@@ -65,8 +66,7 @@ func checksum(text string) string {
 }
 
 func putChecksum(digits *[checksumLength]byte, text string) {
-	var body [SecretLength]byte // on the stack, see Hash
-	sum := crc32.ChecksumIEEE(body[:copy(body[:], text)])
+	sum := crc32.ChecksumIEEE(bytesOf(text))
 	for i := len(digits) - 1; i >= 0; i-- {
 		digits[i] = base62[sum%62]
 		sum /= 62
@@ -103,9 +103,13 @@ func (s Secret) Reveal() string { return s.value }
 
 // Hash returns the SHA-256 of the value, the only form that is ever stored.
 func (s Secret) Hash() Hash {
-	var text [SecretLength]byte // on the stack, so that hashing allocates nothing
-	return sha256.Sum256(text[:copy(text[:], s.value)])
+	return sha256.Sum256(bytesOf(s.value))
 }
+
+// bytesOf returns the bytes of text without copying them: a Check hashes a
+// secret and its checksum, and should allocate for neither. They must not be
+// changed.
+func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 // Hint returns the prefix and the last four characters of the value, enough
 // for a person to tell keys apart and useless for guessing one: "tk_…a1B2".
