@@ -1,0 +1,159 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/store"
+)
+
+// Store is what the API needs of a [store.Store]. Deletions go through it, so
+// it must be the [store.Cache] where Checks use one.
+type Store interface {
+	store.Keys
+	store.Users
+	store.Sessions
+}
+
+// Blocks are the addresses that are refused for their failures.
+// Implementations must be safe for concurrent use.
+type Blocks interface {
+	// ListBlocks returns what is blocked now, in any order.
+	ListBlocks(ctx context.Context) ([]Block, error)
+	// Unblock ends the block that holds for addr and forgets its failures.
+	// It reports whether addr was blocked.
+	Unblock(ctx context.Context, addr netip.Addr) (bool, error)
+}
+
+// Block is an address, or an IPv6 network, that is refused for now.
+type Block struct {
+	Prefix   netip.Prefix
+	Failures int       // in the window
+	Until    time.Time // when the block ends by itself
+}
+
+// Backuper writes a consistent copy of all that is stored while it is in use.
+type Backuper interface {
+	// Backup writes the copy to w and returns its length in bytes.
+	Backup(ctx context.Context, w io.Writer) (int64, error)
+}
+
+// Options are what an [Admin] is made of. Only Store is required.
+type Options struct {
+	Store Store
+	// Logger receives sign-ins, refused ones and changes. Nil: nothing is
+	// logged.
+	Logger *slog.Logger
+	// Now is the clock. Nil: [time.Now].
+	Now func() time.Time
+	// Version is what the API description and the state say. Empty: "dev".
+	Version string
+
+	// SessionTTL is how long a session lasts, used or not. Zero: 12 hours.
+	SessionTTL time.Duration
+	// DefaultRateLimit is the hourly limit of keys that are made without
+	// one. Zero: no limit.
+	DefaultRateLimit uint32
+	// Passwords is the cost of a password hash. Zero: [DefaultPasswordCost].
+	Passwords PasswordCost
+
+	// AllowedHosts are the host names, without a port, that the public API
+	// answers to besides localhost, loopback addresses and the host of
+	// ListenAddress. Any other gets 421, so that a web page cannot reach the
+	// API by pointing a name of its own at it. Behind a proxy that keeps the
+	// Host header, name the host that clients use.
+	AllowedHosts []string
+	// ListenAddress is the host:port that the public API is served on. Where
+	// its host is the unspecified address, every literal IP address is an
+	// allowed host.
+	ListenAddress string
+	// ClientAddressHeader names a header that holds the client's address.
+	// Set it only where a trusted proxy overwrites that header and nobody
+	// else can connect. Empty: the address of the connection's peer.
+	ClientAddressHeader string
+
+	// Ready reports why the program cannot serve yet. Nil: always ready.
+	Ready func(ctx context.Context) error
+	// Blocks is what the operator lists and unblocks. Nil: those calls
+	// answer 501.
+	Blocks Blocks
+	// Backup is what the operator's backup copies. Nil: that call answers
+	// 501.
+	Backup Backuper
+}
+
+// PasswordCost is the cost of an argon2id hash. The zero value stands for
+// [DefaultPasswordCost].
+type PasswordCost struct {
+	MemoryKiB   uint32 // 8 per thread to 1,048,576 (1 GiB)
+	Passes      uint32 // 1 to 16
+	Parallelism uint8  // threads, 1 to 16
+}
+
+// DefaultPasswordCost is 19 MiB, two passes and one thread: the least that
+// OWASP's Password Storage Cheat Sheet recommends for argon2id.
+var DefaultPasswordCost = PasswordCost{MemoryKiB: 19456, Passes: 2, Parallelism: 1}
+
+const (
+	defaultSessionTTL = 12 * time.Hour
+	// requestTimeout bounds the work behind every request but a backup.
+	requestTimeout = 5 * time.Second
+)
+
+// complete returns o with its defaults filled in, or the first option that
+// is wrong.
+func (o Options) complete() (Options, error) {
+	if o.Store == nil {
+		return o, errors.New("admin options: Store: expected a store")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Version == "" {
+		o.Version = "dev"
+	}
+	if o.SessionTTL == 0 {
+		o.SessionTTL = defaultSessionTTL
+	}
+	if o.SessionTTL < time.Second {
+		return o, fmt.Errorf("admin options: SessionTTL: expected at least 1s, got %v", o.SessionTTL)
+	}
+	if o.DefaultRateLimit > apikey.MaxRateLimit {
+		return o, fmt.Errorf("admin options: DefaultRateLimit: expected at most %d, got %d", apikey.MaxRateLimit, o.DefaultRateLimit)
+	}
+	if o.Passwords == (PasswordCost{}) {
+		o.Passwords = DefaultPasswordCost
+	}
+	if err := o.Passwords.validate(); err != nil {
+		return o, fmt.Errorf("admin options: Passwords: %w", err)
+	}
+	return o, nil
+}
+
+// NewServer returns an HTTP server for handler with limits on how slow and
+// how large a request may be: 5 s for its header of at most 16 KiB, 15 s for
+// all of it, 30 s for the answer. The caller sets its address and TLS.
+func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
+	if logger != nil {
+		server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
+	}
+	return server
+}
