@@ -78,11 +78,15 @@ func NewLastUsed(keys Keys, o LastUsedOptions) *LastUsed {
 // a time back, waits for nothing but other calls of Touch and allocates
 // nothing for keys that were in use before.
 func (u *LastUsed) Touch(id apikey.KeyID, now time.Time) {
-	shard := &u.shards[uint64(id)%lastUsedShards]
+	shard := u.shard(id)
 	second := now.Unix()
 	shard.mu.Lock()
 	shard.note(id, second, u.options.Limit/lastUsedShards+1)
 	shard.mu.Unlock()
+}
+
+func (u *LastUsed) shard(id apikey.KeyID) *lastUsedShard {
+	return &u.shards[uint64(id)%lastUsedShards]
 }
 
 func (s *lastUsedShard) note(id apikey.KeyID, second int64, limit int) {
@@ -131,46 +135,52 @@ func (u *LastUsed) Flush(ctx context.Context) error {
 		return fmt.Errorf("writing when keys were last used: %w", ctx.Err())
 	}
 	for i := range u.shards {
-		if err := u.flushShard(ctx, &u.shards[i]); err != nil {
-			return fmt.Errorf("writing when keys were last used: %w", err)
-		}
+		shard := &u.shards[i]
+		shard.mu.Lock()
+		shard.seconds, shard.spare = shard.spare, shard.seconds
+		shard.mu.Unlock()
 	}
-	return nil
-}
-
-func (u *LastUsed) flushShard(ctx context.Context, shard *lastUsedShard) error {
-	shard.mu.Lock()
-	shard.seconds, shard.spare = shard.spare, shard.seconds
-	shard.mu.Unlock()
-
-	waiting := shard.spare
-	defer u.takeBack(shard, waiting)
-	for len(waiting) > 0 {
-		clear(u.batch)
-		for id, second := range waiting {
+	defer u.takeBack()
+	clear(u.batch)
+	for i := range u.shards {
+		for id, second := range u.shards[i].spare {
 			u.batch[id] = time.Unix(second, 0).UTC()
-			if len(u.batch) == lastUsedBatch {
-				break
+			if len(u.batch) < lastUsedBatch {
+				continue
+			}
+			if err := u.writeBatch(ctx); err != nil {
+				return err
 			}
 		}
-		if err := u.keys.TouchKeys(ctx, u.batch); err != nil {
-			return err
-		}
-		for id := range u.batch {
-			delete(waiting, id)
-		}
 	}
+	return u.writeBatch(ctx)
+}
+
+func (u *LastUsed) writeBatch(ctx context.Context) error {
+	if len(u.batch) == 0 {
+		return nil
+	}
+	if err := u.keys.TouchKeys(ctx, u.batch); err != nil {
+		return fmt.Errorf("writing when keys were last used: %w", err)
+	}
+	for id := range u.batch {
+		delete(u.shard(id).spare, id)
+	}
+	clear(u.batch)
 	return nil
 }
 
 // takeBack puts what was not written with what was noted meanwhile.
-func (u *LastUsed) takeBack(shard *lastUsedShard, waiting map[apikey.KeyID]int64) {
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	for id, second := range waiting {
-		shard.note(id, second, u.options.Limit/lastUsedShards+1)
+func (u *LastUsed) takeBack() {
+	for i := range u.shards {
+		shard := &u.shards[i]
+		shard.mu.Lock()
+		for id, second := range shard.spare {
+			shard.note(id, second, u.options.Limit/lastUsedShards+1)
+		}
+		clear(shard.spare)
+		shard.mu.Unlock()
 	}
-	clear(waiting)
 }
 
 // LastUsedStats says how a [LastUsed] is doing.
