@@ -2,13 +2,16 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
 )
 
 // Admin serves the public and the operator API over one store. It is safe for
 // concurrent use.
 type Admin struct {
 	options  Options
+	service  *service
 	public   http.Handler
 	operator http.Handler
 }
@@ -19,7 +22,22 @@ func New(options Options) (*Admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Admin{options: options}, nil
+	a := &Admin{options: options, service: &service{
+		store:        options.Store,
+		passwords:    newHasher(options.Passwords),
+		throttle:     newThrottle(),
+		logger:       options.Logger,
+		now:          options.Now,
+		sessionTTL:   options.SessionTTL,
+		defaultLimit: options.DefaultRateLimit,
+	}}
+	if a.public, err = a.publicAPI(a.service); err != nil {
+		return nil, fmt.Errorf("setting up the admin API: %w", err)
+	}
+	if a.operator, err = a.operatorAPI(a.service); err != nil {
+		return nil, fmt.Errorf("setting up the operator API: %w", err)
+	}
+	return a, nil
 }
 
 // Handler returns the public API.
@@ -29,8 +47,34 @@ func (a *Admin) Handler() http.Handler { return a.public }
 // where opening the socket needs the operator's rights.
 func (a *Admin) Operator() http.Handler { return a.operator }
 
-// Run removes sessions that ended until ctx is done, and returns nil then.
+// sweepInterval is how often sessions that ended are removed. They are refused
+// in any case; sweeping only frees their space.
+const sweepInterval = 10 * time.Minute
+
+// Run removes sessions that ended, at once and then every ten minutes, until
+// ctx is done; it returns nil then. A sweep that fails is logged and made up
+// for by the next.
 func (a *Admin) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		a.sweep(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *Admin) sweep(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	n, err := a.options.Store.DeleteExpiredSessions(bounded, a.options.Now())
+	switch {
+	case err != nil && ctx.Err() == nil:
+		a.options.Logger.WarnContext(ctx, "removing ended sessions", "error", err)
+	case n > 0:
+		a.options.Logger.DebugContext(ctx, "ended sessions removed", "sessions", n)
+	}
 }

@@ -1,6 +1,31 @@
 package admin
 
-import "fmt"
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/text/unicode/norm"
+)
+
+// Rules for new passwords. There are none about which characters to use: only
+// length makes a password hard to guess.
+const (
+	MinPasswordLength = 12  // characters
+	MaxPasswordLength = 256 // bytes in UTF-8
+)
+
+const (
+	saltLength   = 16
+	digestLength = 32
+)
 
 func (c PasswordCost) validate() error {
 	switch {
@@ -9,7 +34,143 @@ func (c PasswordCost) validate() error {
 	case c.Parallelism < 1 || c.Parallelism > 16:
 		return fmt.Errorf("Parallelism: expected 1 to 16, got %d", c.Parallelism)
 	case c.MemoryKiB < 8*uint32(c.Parallelism) || c.MemoryKiB > 1<<20:
-		return fmt.Errorf("MemoryKiB: expected %d to %d, got %d", 8*c.Parallelism, 1<<20, c.MemoryKiB)
+		return fmt.Errorf("MemoryKiB: expected %d to %d, got %d", 8*uint32(c.Parallelism), 1<<20, c.MemoryKiB)
 	}
 	return nil
+}
+
+// checkPassword returns what a new password lacks, without repeating it.
+func checkPassword(password string) error {
+	password = norm.NFC.String(password)
+	switch {
+	case !utf8.ValidString(password):
+		return errors.New("expected valid UTF-8")
+	case utf8.RuneCountInString(password) < MinPasswordLength:
+		return fmt.Errorf("expected at least %d characters", MinPasswordLength)
+	case len(password) > MaxPasswordLength:
+		return fmt.Errorf("expected at most %d bytes", MaxPasswordLength)
+	}
+	return nil
+}
+
+// passwordHash is a parsed argon2id hash in PHC string format.
+type passwordHash struct {
+	cost   PasswordCost
+	salt   []byte
+	digest []byte
+}
+
+func (h passwordHash) String() string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.cost.MemoryKiB, h.cost.Passes, h.cost.Parallelism,
+		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(h.digest))
+}
+
+var errPasswordHash = errors.New("stored password hash: expected argon2id in PHC string format within the bounds")
+
+// parsePasswordHash reads a hash whose cost is within the bounds of
+// [PasswordCost], so that no stored hash can exhaust the machine.
+func parsePasswordHash(text string) (passwordHash, error) {
+	var h passwordHash
+	parts := strings.Split(text, "$")
+	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
+		return h, errPasswordHash
+	}
+	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &h.cost.MemoryKiB, &h.cost.Passes, &h.cost.Parallelism); err != nil {
+		return h, errPasswordHash
+	}
+	var err1, err2 error
+	h.salt, err1 = base64.RawStdEncoding.Strict().DecodeString(parts[4])
+	h.digest, err2 = base64.RawStdEncoding.Strict().DecodeString(parts[5])
+	if err1 != nil || err2 != nil || h.cost.validate() != nil || h.String() != text ||
+		len(h.salt) < 8 || len(h.salt) > 64 || len(h.digest) < 16 || len(h.digest) > 64 {
+		return passwordHash{}, errPasswordHash
+	}
+	return h, nil
+}
+
+// hasher makes and checks password hashes, a few at a time: each takes much
+// memory and one core for long, and Checks must not wait for logins.
+type hasher struct {
+	cost    PasswordCost
+	running chan struct{}
+	waiting chan struct{}
+	dummy   string
+}
+
+// waitersPerRunner bounds the queue: with two passes over 19 MiB a waiter at
+// its end waits for about a second.
+const waitersPerRunner = 32
+
+func newHasher(cost PasswordCost) *hasher {
+	runners := max(1, runtime.NumCPU()/2)
+	h := &hasher{
+		cost:    cost,
+		running: make(chan struct{}, runners),
+		waiting: make(chan struct{}, runners*(1+waitersPerRunner)),
+	}
+	unknown := passwordHash{cost: cost, salt: make([]byte, saltLength), digest: make([]byte, digestLength)}
+	_, _ = rand.Read(unknown.salt)
+	_, _ = rand.Read(unknown.digest)
+	h.dummy = unknown.String()
+	return h
+}
+
+// enter waits for a turn. The caller must call leave where it returns nil.
+func (h *hasher) enter(ctx context.Context) error {
+	select {
+	case h.waiting <- struct{}{}:
+	default:
+		return newProblem(CodeBusy)
+	}
+	select {
+	case h.running <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		<-h.waiting
+		return newProblem(CodeBusy)
+	}
+}
+
+func (h *hasher) leave() {
+	<-h.running
+	<-h.waiting
+}
+
+// hash returns the hash of password under the current cost.
+func (h *hasher) hash(ctx context.Context, password string) (string, error) {
+	if err := h.enter(ctx); err != nil {
+		return "", err
+	}
+	defer h.leave()
+	made := passwordHash{cost: h.cost, salt: make([]byte, saltLength)}
+	_, _ = rand.Read(made.salt)
+	made.digest = derive(password, made.salt, h.cost, digestLength)
+	return made.String(), nil
+}
+
+// verify reports whether password has this hash, and whether the hash was made
+// under another cost than the current one. An empty hash stands for a user who
+// does not exist: it takes as long and never matches.
+func (h *hasher) verify(ctx context.Context, hash, password string) (match, outdated bool, err error) {
+	known := hash != ""
+	if !known {
+		hash = h.dummy
+	}
+	parsed, err := parsePasswordHash(hash)
+	if err != nil {
+		return false, false, err
+	}
+	if err := h.enter(ctx); err != nil {
+		return false, false, err
+	}
+	defer h.leave()
+	digest := derive(password, parsed.salt, parsed.cost, uint32(len(parsed.digest)))
+	match = subtle.ConstantTimeCompare(digest, parsed.digest) == 1 && known
+	return match, parsed.cost != h.cost || len(parsed.digest) != digestLength, nil
+}
+
+// derive hashes the password in Unicode's composed form (NFC), since keyboards
+// differ in how they write one and the same accented letter.
+func derive(password string, salt []byte, cost PasswordCost, length uint32) []byte {
+	return argon2.IDKey([]byte(norm.NFC.String(password)), salt, cost.Passes, cost.MemoryKiB, cost.Parallelism, length)
 }

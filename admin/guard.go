@@ -1,0 +1,92 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+)
+
+// contentPolicy forbids an answer of the API to load, run or be framed by
+// anything.
+const contentPolicy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+type contextKey int
+
+const (
+	callerKey contextKey = iota
+	addressKey
+)
+
+// addressFrom returns the client's address that [protect] found.
+func addressFrom(ctx context.Context) netip.Addr {
+	addr, _ := ctx.Value(addressKey).(netip.Addr)
+	return addr
+}
+
+// guards are what stands before every request of one API.
+type guards struct {
+	logger        *slog.Logger
+	addressHeader string
+	hosts         *hostGuard // nil: any
+}
+
+// protect wraps handler in all that does not depend on the route: headers that
+// disarm browsers, the host list, the refusal of requests by foreign pages, the
+// client's address, and an answer in place of a panic.
+func (g guards) protect(handler http.Handler) http.Handler {
+	crossOrigin := http.NewCrossOriginProtection()
+	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeProblem(w, newProblem(CodeCrossOrigin))
+	}))
+	handler = crossOrigin.Handler(handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("X-Frame-Options", "DENY")
+		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Cross-Origin-Resource-Policy", "same-origin")
+		header.Set("Content-Security-Policy", contentPolicy)
+		header.Set("Cache-Control", "no-store")
+		defer g.recover(w, r)
+		if g.hosts != nil && !healthPath(r.URL.Path) && !g.hosts.allows(r.Host) {
+			writeProblem(w, newProblem(CodeMisdirected))
+			return
+		}
+		r = r.WithContext(context.WithValue(r.Context(), addressKey, clientAddress(r, g.addressHeader)))
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// healthPath reports whether a path says nothing but that we are up, so that
+// probes may ask for it by any address.
+func healthPath(path string) bool { return path == "/livez" || path == "/readyz" }
+
+// recover answers 500 where the handler panicked. The panic's value is not
+// logged, since it may hold what the request held.
+func (g guards) recover(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler {
+		panic(cause)
+	}
+	if r.Context().Err() == nil {
+		g.logger.ErrorContext(r.Context(), "request failed unexpectedly", "route", r.Pattern, "stack", string(debug.Stack()))
+	}
+	// Where the answer had begun, this changes nothing.
+	writeProblem(w, newProblem(CodeInternal))
+}
+
+func writeProblem(w http.ResponseWriter, problem *Problem) {
+	header := w.Header()
+	for name, values := range problem.GetHeaders() {
+		header[name] = values
+	}
+	header.Set("Content-Type", problemType)
+	w.WriteHeader(problem.Status)
+	_ = json.NewEncoder(w).Encode(problem)
+}

@@ -1,0 +1,239 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/tokenkithq/authz/apikey"
+)
+
+// Addresses of the operator API.
+const (
+	operatorState     = "/operator/v1/state"
+	operatorUsers     = "/operator/v1/users"
+	operatorPassword  = "/operator/v1/users/password"
+	operatorKeys      = "/operator/v1/keys"
+	operatorDeleteKey = "/operator/v1/keys/delete"
+	operatorBlocks    = "/operator/v1/blocks"
+	operatorUnblock   = "/operator/v1/blocks/remove"
+	operatorBackup    = "/operator/v1/store/backup"
+)
+
+// State is what an operator is told of a running program.
+type State struct {
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at" doc:"When the API was set up."`
+	Users     int       `json:"users" doc:"How many users there are; with none, nobody can sign in."`
+}
+
+// OwnedKey describes a key that an operator makes for a user.
+type OwnedKey struct {
+	Owner string `json:"owner" minLength:"1" maxLength:"254" doc:"User name or address of the key's owner."`
+	NewKey
+}
+
+// BlockInfo is a blocked address or network.
+type BlockInfo struct {
+	Address  string    `json:"address" doc:"An IPv4 address or an IPv6 network."`
+	Failures int       `json:"failures" doc:"Failures that led to the block."`
+	Until    time.Time `json:"until" doc:"When the block ends by itself."`
+}
+
+type passwordRequest struct {
+	Name     string `json:"name" minLength:"1" maxLength:"254" doc:"User name or address."`
+	Password string `json:"password" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
+}
+
+type unblockRequest struct {
+	Address string `json:"address" minLength:"1" maxLength:"64" doc:"An address, or a network as the list of blocks shows it."`
+}
+
+type ownerQuery struct {
+	Owner string `query:"owner" maxLength:"254" doc:"User name or address whose keys to list. Empty: all."`
+}
+
+func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
+	operator := newAPI(s, huma.Info{
+		Title: "TokenKit operator", Version: a.options.Version,
+		Description: "What the command line does. Whoever can open the socket has all of it.",
+	}, CodeInternal, CodeStorageUnavailable, CodeStorageDamaged)
+	registerUsers(operator, s)
+	registerOperatorKeys(operator, s)
+	a.registerBlocks(operator)
+	started := s.now().UTC()
+	register(operator, operation{id: "state", method: http.MethodGet, path: operatorState, summary: "State of the server"},
+		func(ctx context.Context, _ *nothing) (*answer[State], error) {
+			users, err := s.listUsers(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &answer[State]{State{Version: a.options.Version, StartedAt: started, Users: len(users)}}, nil
+		})
+	operator.adapter.mux.HandleFunc("POST "+operatorBackup, func(w http.ResponseWriter, r *http.Request) { a.backup(w, r, operator) })
+	operator.adapter.methods[operatorBackup] = []string{http.MethodPost}
+	if err := operator.serveDescription("/operator/v1/openapi"); err != nil {
+		return nil, err
+	}
+	operator.adapter.finish()
+	return guards{logger: s.logger}.protect(operator.adapter), nil
+}
+
+func registerUsers(operator *api, s *service) {
+	register(operator, operation{
+		id: "add-user", method: http.MethodPost, path: operatorUsers, summary: "Add a user", status: http.StatusCreated,
+		codes: []string{CodeAlreadyExists, CodeBusy, CodeStorageFull},
+	}, func(ctx context.Context, request *input[NewUser]) (*answer[User], error) {
+		user, err := s.addUser(ctx, operatorActor, request.Body)
+		if err != nil {
+			return nil, err
+		}
+		return &answer[User]{user}, nil
+	})
+	register(operator, operation{id: "list-users", method: http.MethodGet, path: operatorUsers, summary: "List all users"},
+		func(ctx context.Context, _ *nothing) (*list[User], error) {
+			users, err := s.listUsers(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &list[User]{users}, nil
+		})
+	register(operator, operation{
+		id: "set-password", method: http.MethodPost, path: operatorPassword, summary: "Set a user's password and end their sessions",
+		status: http.StatusNoContent, codes: []string{CodeNotFound, CodeBusy, CodeStorageFull},
+	}, func(ctx context.Context, request *input[passwordRequest]) (*nothing, error) {
+		return nil, s.setPassword(ctx, operatorActor, request.Body.Name, request.Body.Password)
+	})
+}
+
+func registerOperatorKeys(operator *api, s *service) {
+	register(operator, operation{
+		id: "create-key", method: http.MethodPost, path: operatorKeys, summary: "Create a key for a user", status: http.StatusCreated,
+		codes: []string{CodeNotFound, CodeStorageFull},
+	}, func(ctx context.Context, request *input[OwnedKey]) (*answer[CreatedKey], error) {
+		owner, err := s.findUser(ctx, "owner", request.Body.Owner)
+		if err != nil {
+			return nil, err
+		}
+		created, err := s.createKey(ctx, operatorActor, owner, request.Body.NewKey)
+		if err != nil {
+			return nil, err
+		}
+		return &answer[CreatedKey]{created}, nil
+	})
+	register(operator, operation{
+		id: "list-keys", method: http.MethodGet, path: operatorKeys, summary: "List the keys of one user or of all",
+		codes: []string{CodeNotFound, CodeInvalidRequest},
+	}, func(ctx context.Context, request *ownerQuery) (*list[Key], error) {
+		var owner apikey.UserID
+		if request.Owner != "" {
+			user, err := s.findUser(ctx, "owner", request.Owner)
+			if err != nil {
+				return nil, err
+			}
+			owner = user.ID
+		}
+		keys, err := s.listKeys(ctx, owner)
+		if err != nil {
+			return nil, err
+		}
+		return &list[Key]{keys}, nil
+	})
+	register(operator, operation{
+		id: "delete-key", method: http.MethodPost, path: operatorDeleteKey, summary: "Delete a key of any user",
+		codes: []string{CodeNotFound, CodeStorageFull},
+	}, func(ctx context.Context, request *input[deleteKeyRequest]) (*answer[DeletedKey], error) {
+		deleted, err := s.deleteKey(ctx, operatorActor, 0, apikey.KeyID(request.Body.KeyID))
+		if err != nil {
+			return nil, err
+		}
+		return &answer[DeletedKey]{deleted}, nil
+	})
+}
+
+func (a *Admin) registerBlocks(operator *api) {
+	blocks := a.options.Blocks
+	register(operator, operation{
+		id: "list-blocks", method: http.MethodGet, path: operatorBlocks, summary: "List the blocked addresses",
+		codes: []string{CodeNotImplemented},
+	}, func(ctx context.Context, _ *nothing) (*list[BlockInfo], error) {
+		if blocks == nil {
+			return nil, newProblem(CodeNotImplemented)
+		}
+		blocked, err := blocks.ListBlocks(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("listing blocked addresses: %w", err)
+		}
+		infos := make([]BlockInfo, len(blocked))
+		for i, block := range blocked {
+			infos[i] = BlockInfo{apikey.FormatAddressPrefix(block.Prefix), block.Failures, block.Until.UTC()}
+		}
+		return &list[BlockInfo]{infos}, nil
+	})
+	register(operator, operation{
+		id: "unblock", method: http.MethodPost, path: operatorUnblock, summary: "Unblock an address and forget its failures",
+		status: http.StatusNoContent, codes: []string{CodeNotFound, CodeNotImplemented},
+	}, func(ctx context.Context, request *input[unblockRequest]) (*nothing, error) {
+		if blocks == nil {
+			return nil, newProblem(CodeNotImplemented)
+		}
+		prefix, err := apikey.ParseAddressPrefix(request.Body.Address)
+		if err != nil {
+			return nil, invalidField("address", err.Error())
+		}
+		found, err := blocks.Unblock(ctx, prefix.Addr())
+		if err != nil {
+			return nil, fmt.Errorf("unblocking an address: %w", err)
+		}
+		if !found {
+			return nil, newProblem(CodeNotFound)
+		}
+		a.service.log(ctx, operatorActor, "address unblocked", "blocked", prefix)
+		return nil, nil
+	})
+}
+
+// backup streams a copy of the store. It is no operation of huma, which would
+// end it after the time that other requests have.
+func (a *Admin) backup(w http.ResponseWriter, r *http.Request, operator *api) {
+	if a.options.Backup == nil {
+		writeProblem(w, newProblem(CodeNotImplemented))
+		return
+	}
+	// A copy may take longer than other answers. Writers that have no
+	// deadline say so, which is as good.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	out := &countingWriter{w: w}
+	size, err := a.options.Backup.Backup(r.Context(), out)
+	if err == nil && size != out.n {
+		err = fmt.Errorf("wrote %d bytes of %d", out.n, size)
+	}
+	switch {
+	case err == nil:
+		a.service.log(r.Context(), operatorActor, "store backed up", "bytes", size)
+	case out.n == 0:
+		writeProblem(w, operator.refuse(r.Context(), "backup", err))
+	default:
+		a.service.logger.ErrorContext(r.Context(), "backup broke off", "error", err)
+		// The client must not take the beginning of a copy for one.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// countingWriter declares the type of a copy at its first byte.
+type countingWriter struct {
+	w http.ResponseWriter
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	if c.n == 0 {
+		c.w.Header().Set("Content-Type", "application/octet-stream")
+	}
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
