@@ -1,0 +1,236 @@
+package envoy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/tokenkithq/authz/apikey"
+)
+
+// AdminPrefix starts the paths that the admin API serves. They are the only
+// ones that need no API key.
+const AdminPrefix = "/api/users/auth/"
+
+// Options say what differs between installations. The zero value serves
+// loopback only, with the addresses that "tokenkit-authz serve" uses.
+type Options struct {
+	// Listen is the host:port that clients connect to; the host is an IP
+	// address. Empty: "127.0.0.1:10000".
+	Listen string
+	// EnvoyAdmin is the host:port of Envoy's own admin interface, on a
+	// loopback address since it can stop Envoy. Empty: none.
+	EnvoyAdmin string
+
+	// Authz are the authorization services, each a host:port or a Unix socket
+	// as "unix:/path"; not both kinds. Nil: "127.0.0.1:9001".
+	Authz []string
+	// AuthzTimeout bounds one decision; what takes longer is answered with
+	// 503. Zero: 250 ms.
+	AuthzTimeout time.Duration
+	// AdminAPI is the host:port of the admin API, which gets the requests
+	// below [AdminPrefix] and needs no key for them. Empty: "127.0.0.1:9002".
+	AdminAPI string
+	// Upstream is the host:port of the API to protect, which gets all other
+	// requests. Empty: "127.0.0.1:8080".
+	Upstream string
+	// UpstreamTimeout bounds the time from the end of a request to the end of
+	// its answer. Zero: 60 s. Negative: none.
+	UpstreamTimeout time.Duration
+
+	// KeyHeaders are the headers that may carry a key, in lower case; the
+	// service must be told the same. Nil: "api-key".
+	KeyHeaders []string
+	// Bearer shows the Authorization header to the service, which must be
+	// told to take keys from it. Otherwise the service never sees it.
+	Bearer bool
+	// ClientAddressHeader is set to the client's address as Envoy trusts it,
+	// whatever the client sent, for the service (--client-address
+	// header:x-client-ip), the admin API and the upstream. Lower case.
+	// Empty: "x-client-ip".
+	ClientAddressHeader string
+	// TrustedHops is how many proxies stand before this Envoy, each of which
+	// appends the address of its own client to x-forwarded-for. Zero: clients
+	// connect to this Envoy, and what they say of x-forwarded-for is
+	// not believed.
+	TrustedHops int
+	// Identity names the headers that tell the upstream whose key was used;
+	// the service must be told the same.
+	Identity Identity
+
+	// Origins are the web origins whose pages a browser lets read answers.
+	// Nil: any, since each key has its own list of origins.
+	Origins []string
+	// CORSHeaders are request headers that pages may send, besides the key
+	// headers, Authorization, Content-Type and X-Origin.
+	CORSHeaders []string
+
+	// EncodeRawHeaders sends headers to the service as bytes, each on its
+	// own, instead of joined and cleaned of what is not UTF-8.
+	EncodeRawHeaders bool
+	// AccessLog is a file to log requests to as JSON, without their queries;
+	// "/dev/stdout" is standard output. Empty: none.
+	AccessLog string
+}
+
+// Identity names the headers that tell the upstream whose key was used, in
+// lower case. An empty name stands for its default.
+type Identity struct {
+	KeyID   string // default "x-api-key-id"
+	KeyName string // default "x-api-key-name"
+	Owner   string // default "x-api-key-owner"
+}
+
+func (i Identity) names() []string { return []string{i.KeyID, i.KeyName, i.Owner} }
+
+func orDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}
+
+// complete returns o with its defaults filled in, or an error that names the
+// first option that is wrong and what was expected.
+func (o Options) complete() (Options, error) {
+	orDefault(&o.Listen, "127.0.0.1:10000")
+	if o.Authz == nil {
+		o.Authz = []string{"127.0.0.1:9001"}
+	}
+	orDefault(&o.AuthzTimeout, 250*time.Millisecond)
+	orDefault(&o.AdminAPI, "127.0.0.1:9002")
+	orDefault(&o.Upstream, "127.0.0.1:8080")
+	orDefault(&o.UpstreamTimeout, time.Minute)
+	if o.KeyHeaders == nil {
+		o.KeyHeaders = []string{"api-key"}
+	}
+	orDefault(&o.ClientAddressHeader, "x-client-ip")
+	orDefault(&o.Identity.KeyID, "x-api-key-id")
+	orDefault(&o.Identity.KeyName, "x-api-key-name")
+	orDefault(&o.Identity.Owner, "x-api-key-owner")
+	if err := o.check(); err != nil {
+		return o, fmt.Errorf("envoy options: %w", err)
+	}
+	return o, nil
+}
+
+func (o *Options) check() error {
+	if _, err := ipAndPort(o.Listen); err != nil {
+		return fmt.Errorf("Listen %q: %w", o.Listen, err)
+	}
+	if o.EnvoyAdmin != "" {
+		address, err := ipAndPort(o.EnvoyAdmin)
+		if err != nil {
+			return fmt.Errorf("EnvoyAdmin %q: %w", o.EnvoyAdmin, err)
+		}
+		if !address.Addr().IsLoopback() {
+			return fmt.Errorf("EnvoyAdmin %q: expected a loopback address, since whoever reaches it can stop Envoy", o.EnvoyAdmin)
+		}
+	}
+	if _, err := endpointsOf(o.Authz); err != nil {
+		return fmt.Errorf("Authz: %w", err)
+	}
+	for name, target := range map[string]string{"AdminAPI": o.AdminAPI, "Upstream": o.Upstream} {
+		if _, err := parseEndpoint(target); err != nil {
+			return fmt.Errorf("%s %q: %w", name, target, err)
+		}
+	}
+	if o.AuthzTimeout < time.Millisecond {
+		return fmt.Errorf("AuthzTimeout %v: expected at least 1ms", o.AuthzTimeout)
+	}
+	if o.TrustedHops < 0 || o.TrustedHops > 100 {
+		return fmt.Errorf("TrustedHops %d: expected 0 to 100", o.TrustedHops)
+	}
+	for _, origin := range o.Origins {
+		if _, err := apikey.ParseOrigin(origin); err != nil {
+			return fmt.Errorf("Origins %q: expected an origin such as https://app.example.io", origin)
+		}
+	}
+	return o.checkHeaders()
+}
+
+func (o *Options) checkHeaders() error {
+	if len(o.KeyHeaders) == 0 && !o.Bearer {
+		// A key in the query is possible, but then nothing is lost by naming
+		// a header as well.
+		return errors.New("KeyHeaders: expected at least one name")
+	}
+	set := append([]string{o.ClientAddressHeader}, o.Identity.names()...)
+	for _, name := range slices.Concat(o.KeyHeaders, set, o.CORSHeaders) {
+		if !httpguts.ValidHeaderFieldName(name) || name != strings.ToLower(name) || strings.Contains(name, "_") {
+			return fmt.Errorf("header %q: expected a header name in lower case, without underscores", name)
+		}
+	}
+	own := slices.Concat(o.KeyHeaders, set)
+	slices.Sort(own)
+	for i, name := range own {
+		if i > 0 && own[i-1] == name {
+			return fmt.Errorf("header %q: expected one use of each name", name)
+		}
+		if slices.Contains([]string{"host", "origin", "x-origin", "x-forwarded-for", "content-length", "connection", "transfer-encoding"}, name) {
+			return fmt.Errorf("header %q: expected a name that has no other meaning", name)
+		}
+	}
+	return nil
+}
+
+func ipAndPort(text string) (netip.AddrPort, error) {
+	address, err := netip.ParseAddrPort(text)
+	if err != nil || address.Addr().Zone() != "" {
+		return netip.AddrPort{}, errors.New("expected an IP address and a port, such as 127.0.0.1:10000")
+	}
+	return address, nil
+}
+
+// endpoint is where a cluster's requests go: a host and a port, or a socket.
+type endpoint struct {
+	host   string
+	port   uint16
+	socket string
+	static bool // needs no DNS
+}
+
+func parseEndpoint(text string) (endpoint, error) {
+	host, portText, err := net.SplitHostPort(text)
+	port, portErr := strconv.ParseUint(portText, 10, 16)
+	if err != nil || portErr != nil || host == "" || port == 0 {
+		return endpoint{}, errors.New("expected a host and a port, such as 127.0.0.1:8080")
+	}
+	addr, err := netip.ParseAddr(host)
+	if err == nil && addr.Zone() != "" {
+		return endpoint{}, errors.New("expected an address without a zone")
+	}
+	return endpoint{host: host, port: uint16(port), static: err == nil}, nil
+}
+
+func endpointsOf(targets []string) ([]endpoint, error) {
+	if len(targets) == 0 {
+		return nil, errors.New("expected at least one address")
+	}
+	all := make([]endpoint, len(targets))
+	for i, target := range targets {
+		if socket, ok := strings.CutPrefix(target, "unix:"); ok {
+			if !filepath.IsAbs(socket) {
+				return nil, fmt.Errorf("%q: expected unix: and an absolute path", target)
+			}
+			all[i] = endpoint{socket: socket, static: true}
+		} else {
+			var err error
+			if all[i], err = parseEndpoint(target); err != nil {
+				return nil, fmt.Errorf("%q: %w", target, err)
+			}
+		}
+		if (all[i].socket == "") != (all[0].socket == "") {
+			return nil, errors.New("expected either TCP addresses or Unix sockets")
+		}
+	}
+	return all, nil
+}
