@@ -28,6 +28,10 @@ var docsStyle []byte
 // from elsewhere.
 func (a *api) serveDescription(path string) error {
 	description := a.OpenAPI()
+	// huma describes its own errors too, which never leave this package.
+	schemas := description.Components.Schemas.Map()
+	delete(schemas, "ErrorModel")
+	delete(schemas, "ErrorDetail")
 	asJSON, err := json.MarshalIndent(description, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing the API description: %w", err)

@@ -50,7 +50,9 @@ func (g guards) protect(handler http.Handler) http.Handler {
 		header.Set("Cross-Origin-Resource-Policy", "same-origin")
 		header.Set("Content-Security-Policy", contentPolicy)
 		header.Set("Cache-Control", "no-store")
-		defer g.recover(w, r)
+		tracked := &trackedWriter{ResponseWriter: w}
+		w = tracked
+		defer g.recover(tracked, r)
 		if g.hosts != nil && !healthPath(r.URL.Path) && !g.hosts.allows(r.Host) {
 			writeProblem(w, newProblem(CodeMisdirected))
 			return
@@ -64,9 +66,29 @@ func (g guards) protect(handler http.Handler) http.Handler {
 // probes may ask for it by any address.
 func healthPath(path string) bool { return path == "/livez" || path == "/readyz" }
 
-// recover answers 500 where the handler panicked. The panic's value is not
-// logged, since it may hold what the request held.
-func (g guards) recover(w http.ResponseWriter, r *http.Request) {
+// trackedWriter knows whether an answer has begun.
+type trackedWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *trackedWriter) WriteHeader(status int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *trackedWriter) Write(p []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap returns the writer beneath, for [http.ResponseController].
+func (w *trackedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// recover answers 500 where the handler panicked, or breaks off an answer that
+// had begun. The panic's value is not logged, since it may hold what the
+// request held.
+func (g guards) recover(w *trackedWriter, r *http.Request) {
 	cause := recover()
 	if cause == nil {
 		return
@@ -77,7 +99,9 @@ func (g guards) recover(w http.ResponseWriter, r *http.Request) {
 	if r.Context().Err() == nil {
 		g.logger.ErrorContext(r.Context(), "request failed unexpectedly", "route", r.Pattern, "stack", string(debug.Stack()))
 	}
-	// Where the answer had begun, this changes nothing.
+	if w.begun {
+		panic(http.ErrAbortHandler)
+	}
 	writeProblem(w, newProblem(CodeInternal))
 }
 
