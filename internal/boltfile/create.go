@@ -1,0 +1,108 @@
+package boltfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// temporary is where the next file at path is made. What a crash left there is
+// overwritten.
+func temporary(path string) string { return path + ".new" }
+
+// create makes an empty file: whole under another name first, so that no crash
+// leaves a part of one.
+func create(ctx context.Context, path string, o Options) error {
+	return replaceFile(ctx, path, o, func(temp string) error {
+		if _, err := os.Lstat(path); err == nil {
+			return errExists // another process was faster
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return build(temp, o, func(db *bbolt.DB, state *state) error {
+			return step(db, state, func(tx *Tx) error { return tx.createBuckets(o.Buckets) })
+		})
+	})
+}
+
+var errExists = errors.New("exists already")
+
+// replaceFile calls write to make a whole file and puts it at path. One
+// process does so at a time in a folder.
+func replaceFile(ctx context.Context, path string, o Options, write func(temp string) error) (err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("opening the folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	if err := lock(ctx, dir, unix.LOCK_EX, o.LockTimeout); err != nil {
+		return fmt.Errorf("the folder: %w", err)
+	}
+	temp := temporary(path)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return writeError(err)
+	}
+	if err := write(temp); err != nil {
+		if removeErr := os.Remove(temp); !errors.Is(removeErr, fs.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
+		if errors.Is(err, errExists) {
+			return nil
+		}
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(writeError(err), os.Remove(temp))
+	}
+	if err := syncDir(path); err != nil {
+		return writeError(err)
+	}
+	return nil
+}
+
+// build makes a new file at temp, which fill fills, and syncs it.
+func build(temp string, o Options, fill func(db *bbolt.DB, state *state) error) (err error) {
+	file, err := o.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return writeError(err)
+	}
+	db, err := openMap(temp, file, o)
+	if err != nil {
+		return writeError(err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := fill(db, &state{kind: o.Kind, version: o.Version}); err != nil {
+		return err
+	}
+	// The size, too, must survive: a data sync need not keep it.
+	if err := file.Sync(); err != nil {
+		return writeError(err)
+	}
+	return nil
+}
+
+// step makes one transaction in a file that is being built.
+func step(db *bbolt.DB, state *state, fn func(tx *Tx) error) (err error) {
+	btx, err := db.Begin(true)
+	if err != nil {
+		return writeError(err)
+	}
+	tx := &Tx{tx: btx, state: state}
+	defer tx.guard(&err)
+	if err := fn(tx); err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	if err := tx.writeState(); err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	if err := btx.Commit(); err != nil {
+		return writeError(err)
+	}
+	return nil
+}

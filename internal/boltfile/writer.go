@@ -1,0 +1,232 @@
+package boltfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	queueLength = 1024 // changes that may wait; more wait outside, with their callers' deadlines
+	batchLength = 256  // changes that one commit takes
+)
+
+// update is one call of [File.Update] on its way through the writer.
+type update struct {
+	fn   func(*Tx) error
+	done chan struct{}
+	// taken is set by whoever comes first: the writer that runs fn, or the
+	// caller that no longer waits.
+	taken    atomic.Bool
+	err      error
+	panicked any
+}
+
+// Update runs fn in a transaction and returns nil only once what fn changed
+// is synced to the disk. Where fn returns an error, nothing is changed and
+// Update returns that error as it is. Updates that wait at the same time share
+// one commit. fn runs at most once, in another goroutine, after all changes
+// that were acknowledged before; it must not call File's methods.
+//
+// When ctx is done, or [Options.CommitTimeout] has passed, Update returns
+// [ErrUnavailable] and the error of ctx; the change may still be made. After
+// [ErrFull], too, nothing was changed.
+func (f *File) Update(ctx context.Context, fn func(tx *Tx) error) error {
+	if f.options.ReadOnly {
+		return fmt.Errorf("%w: it was opened read-only", ErrUnavailable)
+	}
+	timeout := time.NewTimer(f.options.CommitTimeout)
+	defer timeout.Stop()
+	u := &update{fn: fn, done: make(chan struct{})}
+	// Close may run at the same time; it closes stopping, never the queue.
+	select {
+	case <-f.stopping:
+		return ErrClosed
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	select {
+	case f.queue <- u:
+	case <-f.stopping:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: waiting for other changes: %w", ErrUnavailable, ctx.Err())
+	case <-timeout.C:
+		return fmt.Errorf("%w: waiting for other changes: not within %v", ErrUnavailable, f.options.CommitTimeout)
+	}
+	var cause error
+	select {
+	case <-u.done:
+		return u.result()
+	case <-f.stopped:
+		// The writer ended before or after it took this one.
+		select {
+		case <-u.done:
+			return u.result()
+		default:
+			return ErrClosed
+		}
+	case <-ctx.Done():
+		cause = ctx.Err()
+	case <-timeout.C:
+		cause = fmt.Errorf("no confirmation within %v", f.options.CommitTimeout)
+	}
+	if u.taken.CompareAndSwap(false, true) {
+		return fmt.Errorf("%w: the change was not begun: %w", ErrUnavailable, cause)
+	}
+	select {
+	case <-u.done:
+		return u.result()
+	default:
+		return fmt.Errorf("%w: the change was begun and may still be made: %w", ErrUnavailable, cause)
+	}
+}
+
+func (u *update) result() error {
+	if u.panicked != nil {
+		panic(u.panicked)
+	}
+	return u.err
+}
+
+// write commits queued changes until the file is closed.
+func (f *File) write() {
+	defer close(f.stopped)
+	debug.SetPanicOnFault(true)
+	for {
+		select {
+		case u := <-f.queue:
+			f.commit(f.gather(u))
+		case <-f.stopping:
+			for {
+				select {
+				case u := <-f.queue:
+					f.commit(f.gather(u))
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// gather takes the changes that wait already, and none that still may come:
+// waiting would add delay where nothing is to be shared.
+func (f *File) gather(first *update) []*update {
+	batch := []*update{first}
+	// Callers that the last commit released need a turn to queue again.
+	runtime.Gosched()
+	for len(batch) < batchLength {
+		select {
+		case u := <-f.queue:
+			batch = append(batch, u)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit runs a batch in one transaction and tells each caller its result. A
+// change that failed is told so only after the commit as well: what it saw was
+// perhaps made by another change of the batch.
+func (f *File) commit(batch []*update) {
+	batch = slices.DeleteFunc(batch, func(u *update) bool { return !u.taken.CompareAndSwap(false, true) })
+	if len(batch) == 0 {
+		return
+	}
+	err := f.recoverWrites()
+	if err == nil {
+		err = f.commitBatch(batch)
+	}
+	for _, u := range batch {
+		if err != nil {
+			u.err, u.panicked = err, nil
+		}
+		close(u.done)
+	}
+}
+
+func (f *File) commitBatch(batch []*update) (err error) {
+	committing := false
+	defer func() {
+		if reason := recover(); reason != nil {
+			// The library's locks are in an unknown state.
+			err = damagedf("writing: %v", reason)
+			f.broken = err
+		} else if err != nil && committing {
+			f.suspect = true
+			err = writeError(err)
+		}
+	}()
+	btx, err := f.db.Begin(true)
+	if err != nil {
+		f.suspect = true
+		return writeError(err)
+	}
+	tx, err := beginTx(btx)
+	if err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	for _, u := range batch {
+		if err := tx.run(u); err != nil {
+			return errors.Join(err, btx.Rollback())
+		}
+	}
+	if tx.writes == 0 {
+		return btx.Rollback()
+	}
+	if err := tx.writeState(); err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	committing = true
+	transaction := tx.state.transaction
+	if err := btx.Commit(); err != nil {
+		return err
+	}
+	f.transaction = transaction
+	return nil
+}
+
+// run calls the function of u and takes back what it did where it fails. It
+// returns an error only where taking back failed.
+func (t *Tx) run(u *update) (err error) {
+	before := slices.Clone(t.state.buckets)
+	writes := t.writes
+	t.undo = t.undo[:0]
+	u.err, u.panicked = t.call(u.fn)
+	if u.err == nil && u.panicked == nil {
+		return nil
+	}
+	defer t.guard(&err)
+	for _, c := range slices.Backward(t.undo) {
+		b := t.tx.Bucket([]byte(c.bucket))
+		if c.stored == nil {
+			err = b.Delete(c.key)
+		} else {
+			err = b.Put(c.key, c.stored)
+		}
+		if err != nil {
+			return fmt.Errorf("taking back a change: %w", err)
+		}
+	}
+	t.state.buckets, t.writes = before, writes
+	return nil
+}
+
+func (t *Tx) call(fn func(*Tx) error) (err error, panicked any) {
+	defer func() {
+		panicked = recover()
+		if fault, isFault := panicked.(interface{ Addr() uintptr }); isFault {
+			err, panicked = damagedf("reading a page: %v", fault), nil
+		}
+	}()
+	return fn(t), nil
+}
