@@ -1,0 +1,201 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/extauthz/limit"
+)
+
+// KeyFinder finds keys by the hash of their secret. Implementations must
+// return [apikey.ErrNotFound], wrapped or not, for a key that does not exist
+// and for nothing else.
+type KeyFinder interface {
+	FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, error)
+}
+
+// Limiter spends the calls that a key may make an hour. Implementations must
+// allow at most the key's limit in any 60 minutes, and must return an error
+// where they cannot decide.
+type Limiter interface {
+	// Spend takes one call from the key's limit, unless it is used up.
+	Spend(ctx context.Context, key *apikey.Key, now time.Time) (limit.Result, error)
+	// Peek returns what Spend would, and spends nothing.
+	Peek(key *apikey.Key, now time.Time) limit.Result
+}
+
+// Blocker remembers the addresses that failed too often. Implementations must
+// ignore an invalid address: an unknown client is not one client.
+type Blocker interface {
+	// Blocked returns for how long an address is still blocked.
+	Blocked(address netip.Addr, now time.Time) (time.Duration, bool)
+	// Failed counts a failure and reports whether it made the address blocked.
+	Failed(address netip.Addr, reason apikey.Reason, now time.Time) bool
+}
+
+// UseRecorder hears of every allowed call; it must not block.
+type UseRecorder interface {
+	Touch(id apikey.KeyID, now time.Time)
+}
+
+// AuthorizerOptions are what an [Authorizer] decides with. Keys, Limiter and
+// Blocker must be set.
+type AuthorizerOptions struct {
+	Keys    KeyFinder
+	Limiter Limiter
+	Blocker Blocker
+	// Uses hears of allowed calls. Nil: nobody does.
+	Uses UseRecorder
+	// Strict makes every key strict, see [apikey.Key].
+	Strict bool
+	// Uncounted are the denials that do not count towards blocking an
+	// address. A missing key is no attempt and never counts.
+	Uncounted []apikey.Reason
+	// Logger hears of every denial and fault. Nil: [slog.Default].
+	Logger *slog.Logger
+	// Now is the clock, read once a Check. Nil: [time.Now].
+	Now func() time.Time
+}
+
+// Authorizer decides whether a request may pass, see [Authorizer.Authorize].
+type Authorizer struct {
+	keys    KeyFinder
+	limiter Limiter
+	blocker Blocker
+	uses    UseRecorder
+	strict  bool
+	counted [256]bool // by apikey.Reason
+	logger  *slog.Logger
+	now     func() time.Time
+}
+
+// NewAuthorizer returns an Authorizer, or an error that names what is missing.
+func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
+	if o.Keys == nil || o.Limiter == nil || o.Blocker == nil {
+		return nil, errors.New("authorizer: Keys, Limiter and Blocker must be set")
+	}
+	a := &Authorizer{keys: o.Keys, limiter: o.Limiter, blocker: o.Blocker, uses: o.Uses, strict: o.Strict, logger: o.Logger, now: o.Now}
+	if a.logger == nil {
+		a.logger = slog.Default()
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	for _, reason := range []apikey.Reason{
+		apikey.ReasonMalformedKey, apikey.ReasonUnknownKey, apikey.ReasonOrigin, apikey.ReasonAddress, apikey.ReasonRateLimit,
+	} {
+		a.counted[reason] = true
+	}
+	for _, reason := range o.Uncounted {
+		a.counted[reason] = false
+	}
+	return a, nil
+}
+
+// Outcome is a decision and what a client may know of the limits behind it.
+// The zero Outcome denies.
+type Outcome struct {
+	apikey.Decision
+	// Limit is the state of the key's hourly limit, where it was consulted.
+	Limit limit.Result
+	// BlockedFor is for how long the address is still blocked.
+	BlockedFor time.Duration
+}
+
+// Authorize decides one request, spends a call of the key's limit where it is
+// allowed, and counts and logs a denial against the request's address. An
+// error means that nothing could be decided; the request must not pass then.
+func (a *Authorizer) Authorize(ctx context.Context, request *apikey.Request) (Outcome, error) {
+	now := a.now()
+	outcome, err := a.decide(ctx, request, now)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if outcome.Allowed() {
+		outcome.Limit, err = a.limiter.Spend(ctx, outcome.Key, now)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("spending a call of key %d: %w", outcome.Key.ID, err)
+		}
+		limitOutcome(&outcome)
+	}
+	if outcome.Allowed() {
+		if a.uses != nil {
+			a.uses.Touch(outcome.Key.ID, now)
+		}
+		return outcome, nil
+	}
+	a.denied(ctx, request, &outcome, now)
+	return outcome, nil
+}
+
+// Explain decides as Authorize does, but spends, counts and logs nothing.
+func (a *Authorizer) Explain(ctx context.Context, request *apikey.Request) (Outcome, error) {
+	now := a.now()
+	outcome, err := a.decide(ctx, request, now)
+	if err == nil && outcome.Allowed() {
+		outcome.Limit = a.limiter.Peek(outcome.Key, now)
+		limitOutcome(&outcome)
+	}
+	return outcome, err
+}
+
+// decide applies every rule but the hourly limit, which comes last so that a
+// denied call spends nothing.
+func (a *Authorizer) decide(ctx context.Context, request *apikey.Request, now time.Time) (Outcome, error) {
+	if left, blocked := a.blocker.Blocked(request.Address, now); blocked {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonBlockedAddress}, BlockedFor: left}, nil
+	}
+	if !request.Credential.Present() {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMissingKey}}, nil
+	}
+	secret, err := request.Credential.Secret()
+	if err != nil {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMalformedKey}}, nil
+	}
+	key, err := a.keys.FindKey(ctx, secret.Hash())
+	if errors.Is(err, apikey.ErrNotFound) {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil
+	}
+	if err != nil {
+		return Outcome{}, fmt.Errorf("finding a key: %w", err)
+	}
+	if a.strict {
+		request.Strict = true
+	}
+	return Outcome{Decision: apikey.Decide(key, request)}, nil
+}
+
+func limitOutcome(outcome *Outcome) {
+	if !outcome.Limit.Allowed {
+		outcome.Reason = apikey.ReasonRateLimit
+	}
+}
+
+func (a *Authorizer) denied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
+	// A limiter that is full says nothing about the client.
+	counted := a.counted[outcome.Reason] && !outcome.Limit.Full
+	blockedNow := counted && a.blocker.Failed(request.Address, outcome.Reason, now)
+	if !a.logger.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 5)
+	attrs = append(attrs,
+		slog.String("reason", outcome.Reason.String()),
+		slog.String("address", request.Address.String()),
+		slog.Bool("counted", counted))
+	if outcome.Key != nil {
+		attrs = append(attrs, slog.Int64("key_id", int64(outcome.Key.ID)))
+	}
+	if outcome.Limit.Full {
+		attrs = append(attrs, slog.Bool("limiter_full", true))
+	}
+	a.logger.LogAttrs(ctx, slog.LevelInfo, "check denied", attrs...)
+	if blockedNow {
+		a.logger.LogAttrs(ctx, slog.LevelWarn, "address blocked", slog.String("address", request.Address.String()))
+	}
+}

@@ -1,0 +1,168 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/net/http/httpguts"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ExplainExtension is the context extension that asks a Check, with the value
+// "true", to explain its decision only: nothing is spent, counted or logged.
+// Context extensions come from Envoy's configuration, never from a client.
+const ExplainExtension = "tokenkit.explain"
+
+// Options say how a [Server] reads requests and words its answers. The zero
+// value reads the "api-key" header and the peer's address.
+type Options struct {
+	Sources  CredentialSources
+	Address  ClientAddress
+	Identity IdentityHeaders
+	// LimitStatus is the HTTP status of a spent hourly limit: 403, the
+	// documented one and the default, or 429.
+	LimitStatus int
+	// Logger hears of internal faults. Nil: [slog.Default].
+	Logger *slog.Logger
+}
+
+// Server implements Envoy's Authorization service.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+	authorizer *Authorizer
+	parser     parser
+	responder  responder
+	logger     *slog.Logger
+}
+
+var _ authv3.AuthorizationServer = (*Server)(nil)
+
+// NewServer returns a Server that asks authorizer, or an error that names the
+// wrong option and what was expected.
+func NewServer(authorizer *Authorizer, o Options) (*Server, error) {
+	if authorizer == nil {
+		return nil, errors.New("ext_authz server: an authorizer must be set")
+	}
+	if o.Sources.Headers == nil {
+		o.Sources.Headers = []string{"api-key"}
+	}
+	defaultTo(&o.Identity.KeyID, "x-api-key-id")
+	defaultTo(&o.Identity.KeyName, "x-api-key-name")
+	defaultTo(&o.Identity.Owner, "x-api-key-owner")
+	if o.LimitStatus == 0 {
+		o.LimitStatus = http.StatusForbidden
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("ext_authz server: %w", err)
+	}
+	s := &Server{
+		authorizer: authorizer,
+		parser:     parser{sources: o.Sources, address: o.Address},
+		responder: responder{
+			sources: o.Sources, identity: o.Identity, limitStatus: o.LimitStatus,
+			strip:   o.Sources.Headers,
+			denials: newDenials(o.LimitStatus, describe(o.Sources)),
+		},
+		logger: o.Logger,
+	}
+	if o.Sources.QueryParameter != "" {
+		s.responder.stripQuery = []string{o.Sources.QueryParameter}
+	}
+	return s, nil
+}
+
+func defaultTo(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+func (o *Options) check() error {
+	if len(o.Sources.Headers) == 0 && o.Sources.QueryParameter == "" && !o.Sources.Bearer {
+		return errors.New("expected at least one place where requests carry their key")
+	}
+	identity := []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner}
+	seen := map[string]bool{}
+	for _, name := range slices.Concat(o.Sources.Headers, identity) {
+		if !validHeaderName(name) || name == "authorization" || name == "host" {
+			return fmt.Errorf("header name %q: expected a lower-case HTTP field name other than host and authorization", name)
+		}
+		if seen[name] {
+			return fmt.Errorf("header name %q: expected each name to be used once", name)
+		}
+		seen[name] = true
+	}
+	if name := o.Sources.QueryParameter; strings.ContainsAny(name, "=&#%+?; ") {
+		return fmt.Errorf("query parameter %q: expected a name that needs no escapes", name)
+	}
+	switch o.Address.Mode {
+	case AddressPeer:
+	case AddressHeader:
+		if !validHeaderName(o.Address.Header) {
+			return fmt.Errorf("client address header %q: expected a lower-case HTTP field name", o.Address.Header)
+		}
+	case AddressForwarded:
+		if o.Address.TrustedHops < 0 {
+			return fmt.Errorf("trusted hops %d: expected 0 or more", o.Address.TrustedHops)
+		}
+	default:
+		return fmt.Errorf("client address mode %d is none of the known ones", o.Address.Mode)
+	}
+	if o.LimitStatus != http.StatusForbidden && o.LimitStatus != http.StatusTooManyRequests {
+		return fmt.Errorf("limit status %d: expected 403 or 429", o.LimitStatus)
+	}
+	return nil
+}
+
+func validHeaderName(name string) bool {
+	return httpguts.ValidHeaderFieldName(name) && strings.ToLower(name) == name
+}
+
+func describe(sources CredentialSources) string {
+	var places []string
+	for _, name := range sources.Headers {
+		places = append(places, "the "+name+" header")
+	}
+	if sources.QueryParameter != "" {
+		places = append(places, "the "+sources.QueryParameter+" query parameter")
+	}
+	if sources.Bearer {
+		places = append(places, "an Authorization: Bearer header")
+	}
+	return strings.Join(places, " or ")
+}
+
+// Register adds the service to a gRPC server.
+func (s *Server) Register(registrar grpc.ServiceRegistrar) {
+	authv3.RegisterAuthorizationServer(registrar, s)
+}
+
+// Check answers one request of Envoy's. It returns a gRPC error, which Envoy
+// answers with its status_on_error, only where nothing could be decided.
+func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	request := s.parser.parse(check)
+	authorize := s.authorizer.Authorize
+	if check.GetAttributes().GetContextExtensions()[ExplainExtension] == "true" {
+		authorize = s.authorizer.Explain
+	}
+	outcome, err := authorize(ctx, &request.Request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+		s.logger.LogAttrs(ctx, slog.LevelError, "check failed", slog.Any("error", err))
+		return nil, status.Error(codes.Unavailable, "no decision could be made")
+	}
+	return s.responder.respond(&outcome, request.bearerUsed), nil
+}
