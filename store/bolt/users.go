@@ -1,0 +1,183 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/internal/boltfile"
+	"github.com/tokenkithq/authz/store"
+)
+
+// CreateUser implements [store.Users]. It returns an [*apikey.FieldError] for
+// a user that is not valid.
+func (s *Store) CreateUser(ctx context.Context, user *store.User) (*store.User, error) {
+	if user.ID != 0 {
+		return nil, fmt.Errorf("creating user: expected no id, got %d", user.ID)
+	}
+	if err := user.Validate(); err != nil {
+		return nil, fmt.Errorf("creating user: %w", err)
+	}
+	created := *user
+	created.CreatedAt = roundedTime(user.CreatedAt)
+	record := encodeUser(&created)
+	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
+		created.ID, err = nextID[apikey.UserID](tx, usersBucket)
+		if err != nil {
+			return err
+		}
+		return insertUser(tx, &created, record)
+	})
+	if err != nil {
+		return nil, failed("creating user", err)
+	}
+	return &created, nil
+}
+
+// insertUser puts a user that has its id, and its logins, or returns ErrExists.
+func insertUser(tx *boltfile.Tx, user *store.User, record []byte) error {
+	place := idKey(user.ID)
+	taken, err := tx.Get(usersBucket, place)
+	if err != nil {
+		return err
+	}
+	if taken != nil {
+		return fmt.Errorf("the id: %w", store.ErrExists)
+	}
+	if err := tx.Put(usersBucket, place, record); err != nil {
+		return err
+	}
+	for _, login := range loginsOf(user) {
+		taken, err := tx.Get(loginsBucket, []byte(login.text))
+		if err != nil {
+			return err
+		}
+		if taken != nil {
+			return &apikey.FieldError{Field: login.field, Err: store.ErrExists}
+		}
+		if err := tx.Put(loginsBucket, []byte(login.text), place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type login struct{ field, text string }
+
+// loginsOf returns what finds a user, each once.
+func loginsOf(user *store.User) []login {
+	logins := []login{{"username", user.Name}}
+	if user.Email != "" && user.Email != user.Name {
+		logins = append(logins, login{"email", user.Email})
+	}
+	return logins
+}
+
+// FindUser implements [store.Users].
+func (s *Store) FindUser(ctx context.Context, nameOrEmail string) (*store.User, error) {
+	var user *store.User
+	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+		entry, err := tx.Get(loginsBucket, []byte(nameOrEmail))
+		if err != nil {
+			return err
+		}
+		if entry == nil {
+			return store.ErrNotFound
+		}
+		id, err := idAt[apikey.UserID](entry)
+		if err != nil {
+			return err
+		}
+		user, err = loadUser(tx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return damaged("user %d has a login and no record", id)
+		}
+		if err == nil && user.Name != nameOrEmail && user.Email != nameOrEmail {
+			return damaged("user %d is found by the login of another", id)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, failed("finding user", err)
+	}
+	return user, nil
+}
+
+// loadUser reads a user, or returns ErrNotFound.
+func loadUser(tx *boltfile.Tx, id apikey.UserID) (*store.User, error) {
+	record, err := tx.Get(usersBucket, idKey(id))
+	if err != nil {
+		return nil, err
+	}
+	if record == nil {
+		return nil, store.ErrNotFound
+	}
+	user, err := decodeUser(record)
+	if err != nil {
+		return nil, unreadable("user", int64(id), err)
+	}
+	user.ID = id
+	return user, nil
+}
+
+// User implements [store.Users].
+func (s *Store) User(ctx context.Context, id apikey.UserID) (*store.User, error) {
+	var user *store.User
+	err := s.file.View(ctx, func(tx *boltfile.Tx) (err error) {
+		user, err = loadUser(tx, id)
+		return err
+	})
+	if err != nil {
+		return nil, failed(fmt.Sprintf("finding user %d", id), err)
+	}
+	return user, nil
+}
+
+// ListUsers implements [store.Users].
+func (s *Store) ListUsers(ctx context.Context) ([]*store.User, error) {
+	var users []*store.User
+	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+		return scan(ctx, tx, usersBucket, nil, func(place, _ []byte) error {
+			id, err := idAt[apikey.UserID](place)
+			if err != nil {
+				return err
+			}
+			user, err := loadUser(tx, id)
+			if err != nil {
+				return err
+			}
+			users = append(users, user)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, failed("listing users", err)
+	}
+	return users, nil
+}
+
+// SetPasswordHash implements [store.Users].
+func (s *Store) SetPasswordHash(ctx context.Context, id apikey.UserID, hash string) error {
+	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+		place := idKey(id)
+		record, err := tx.Get(usersBucket, place)
+		if err != nil {
+			return err
+		}
+		if record == nil {
+			return store.ErrNotFound
+		}
+		changed, err := setField(record, userPasswordHash, []byte(hash))
+		if err != nil {
+			return unreadable("user", int64(id), err)
+		}
+		if err := tx.Put(usersBucket, place, changed); err != nil {
+			return err
+		}
+		return tx.Scan(signedInBucket, place, func(entry, _ []byte) error {
+			return removeIndexed(tx, entry)
+		})
+	})
+	return failed(fmt.Sprintf("changing the password of user %d", id), err)
+}
