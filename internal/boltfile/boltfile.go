@@ -101,7 +101,8 @@ type File struct {
 	path    string
 	options Options
 	db      *bbolt.DB
-	raw     *os.File // a second descriptor of db's file, for repairing its meta pages
+	seeds   map[string]uint32 // of the checksums, by bucket; never changes
+	raw     *os.File          // a second descriptor of db's file, for repairing its meta pages
 
 	queue    chan *update
 	stopping chan struct{} // closed by Close
@@ -162,10 +163,7 @@ func (f *File) view(fn func(tx *Tx) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, btx.Rollback()) }()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	tx, err := beginTx(btx)
-	if err != nil {
-		return err
-	}
+	tx := &Tx{tx: btx, seeds: f.seeds}
 	var panicked any
 	if err, panicked = tx.call(fn); panicked != nil {
 		panic(panicked)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"go.etcd.io/bbolt"
 )
 
 // compactBytes is how much one transaction of [Compact] copies.
@@ -55,18 +53,20 @@ func compact(ctx context.Context, path string, o Options) (before, after int64, 
 
 // copyRecords makes a file at temp that holds what tx sees.
 func copyRecords(ctx context.Context, from *Tx, temp string, o Options) error {
+	if err := from.readState(); err != nil {
+		return err
+	}
 	names := make([]string, 0, len(from.state.buckets))
 	for _, b := range from.state.buckets {
 		names = append(names, b.name)
 	}
 	o.Version = from.state.version
-	return build(temp, o, func(db *bbolt.DB, state *state) error {
-		create := func(tx *Tx) error { return tx.createBuckets(names) }
-		if err := step(db, state, create); err != nil {
+	return build(temp, o, func(b *builder) error {
+		if err := b.step(func(tx *Tx) error { return tx.createBuckets(names) }); err != nil {
 			return err
 		}
 		for _, name := range names {
-			if err := copyBucket(ctx, db, state, from, name); err != nil {
+			if err := b.copyBucket(ctx, from, name); err != nil {
 				return err
 			}
 		}
@@ -75,11 +75,15 @@ func copyRecords(ctx context.Context, from *Tx, temp string, o Options) error {
 }
 
 // copyBucket copies one bucket in transactions of bounded size.
-func copyBucket(ctx context.Context, db *bbolt.DB, state *state, from *Tx, name string) error {
+func (b *builder) copyBucket(ctx context.Context, from *Tx, name string) error {
+	last, err := from.bucketState(name)
+	if err != nil {
+		return err
+	}
 	var keys, values [][]byte
 	size := 0
 	flush := func() error {
-		err := step(db, state, func(tx *Tx) error {
+		err := b.step(func(tx *Tx) error {
 			// Keys come in order, so no page is split again.
 			tx.tx.Bucket([]byte(name)).FillPercent = 0.95
 			for i := range keys {
@@ -87,12 +91,12 @@ func copyBucket(ctx context.Context, db *bbolt.DB, state *state, from *Tx, name 
 					return err
 				}
 			}
-			return tx.SetSequence(name, from.state.bucket(name).sequence)
+			return tx.SetSequence(name, last.sequence)
 		})
 		keys, values, size = keys[:0], values[:0], 0
 		return err
 	}
-	err := from.Scan(name, nil, func(key, value []byte) error {
+	err = from.Scan(name, nil, func(key, value []byte) error {
 		keys, values = append(keys, key), append(values, value)
 		if size += len(key) + len(value); size < compactBytes {
 			return nil

@@ -25,8 +25,8 @@ func create(ctx context.Context, path string, o Options) error {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return build(temp, o, func(db *bbolt.DB, state *state) error {
-			return step(db, state, func(tx *Tx) error { return tx.createBuckets(o.Buckets) })
+		return build(temp, o, func(b *builder) error {
+			return b.step(func(tx *Tx) error { return tx.createBuckets(o.Buckets) })
 		})
 	})
 }
@@ -67,7 +67,7 @@ func replaceFile(ctx context.Context, path string, o Options, write func(temp st
 }
 
 // build makes a new file at temp, which fill fills, and syncs it.
-func build(temp string, o Options, fill func(db *bbolt.DB, state *state) error) (err error) {
+func build(temp string, o Options, fill func(b *builder) error) (err error) {
 	file, err := o.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return writeError(err)
@@ -77,7 +77,8 @@ func build(temp string, o Options, fill func(db *bbolt.DB, state *state) error) 
 		return writeError(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := fill(db, &state{kind: o.Kind, version: o.Version}); err != nil {
+	b := &builder{db: db, state: &state{kind: o.Kind, version: o.Version}, seeds: map[string]uint32{}}
+	if err := fill(b); err != nil {
 		return err
 	}
 	// The size, too, must survive: a data sync need not keep it.
@@ -87,13 +88,20 @@ func build(temp string, o Options, fill func(db *bbolt.DB, state *state) error) 
 	return nil
 }
 
-// step makes one transaction in a file that is being built.
-func step(db *bbolt.DB, state *state, fn func(tx *Tx) error) (err error) {
-	btx, err := db.Begin(true)
+// builder is a file that is being built.
+type builder struct {
+	db    *bbolt.DB
+	state *state
+	seeds map[string]uint32
+}
+
+// step makes one transaction.
+func (b *builder) step(fn func(tx *Tx) error) (err error) {
+	btx, err := b.db.Begin(true)
 	if err != nil {
 		return writeError(err)
 	}
-	tx := &Tx{tx: btx, state: state}
+	tx := &Tx{tx: btx, state: b.state, seeds: b.seeds}
 	defer tx.guard(&err)
 	if err := fn(tx); err != nil {
 		return errors.Join(err, btx.Rollback())

@@ -42,8 +42,11 @@ func open(ctx context.Context, path string, o Options) (*File, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), raw.Close(), file.Close())
 	}
 	f := &File{
-		path: path, options: o, db: db, raw: raw, transaction: report.Transaction,
+		path: path, options: o, db: db, raw: raw, seeds: map[string]uint32{}, transaction: report.Transaction,
 		queue: make(chan *update, queueLength), stopping: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	for _, b := range report.Buckets {
+		f.seeds[b.Name] = bucketSeed(b.Name)
 	}
 	f.epoch.Store(new(epoch))
 	if o.ReadOnly {

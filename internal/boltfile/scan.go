@@ -18,6 +18,7 @@ type Report struct {
 	Size        int64  // of the file, in bytes
 	Pages       uint64 // of 4096 bytes, free ones included
 	FreePages   uint64
+	LostPages   uint64 // neither free nor in use: no harm, and gone after [Compact]
 	Buckets     []BucketReport
 }
 
@@ -90,6 +91,7 @@ func (s *scanner) scan(ctx context.Context) (Report, error) {
 		return report, err
 	}
 	report.FreePages, err = s.readFreeList()
+	report.LostPages = s.meta.pages - s.inUse.Load() // claims are of different pages
 	return report, err
 }
 

@@ -24,7 +24,6 @@ type state struct {
 
 type bucketState struct {
 	name     string
-	seed     uint32
 	count    uint64 // records
 	digest   uint64 // the sum of the terms of all records
 	sequence uint64 // the last number handed out
@@ -71,7 +70,6 @@ func decodeState(b []byte) (*state, error) {
 			break
 		}
 		bucket := bucketState{name: r.text(), count: r.number(8), digest: r.number(8), sequence: r.number(8)}
-		bucket.seed = bucketSeed(bucket.name)
 		s.buckets = append(s.buckets, bucket)
 	}
 	if r.short || len(r.b) != 0 {

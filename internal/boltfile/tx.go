@@ -18,9 +18,10 @@ const (
 // returns, and only in that function's goroutine.
 type Tx struct {
 	tx     *bbolt.Tx
-	state  *state
-	undo   []change // how to take back what the present function did
-	writes uint64   // Puts and Deletes so far
+	seeds  map[string]uint32 // by bucket
+	state  *state            // nil in a View until it is needed
+	undo   []change          // how to take back what the present function did
+	writes uint64            // Puts and Deletes so far
 }
 
 // change is a record as it was before a Put or Delete; nil is absent.
@@ -33,7 +34,7 @@ type change struct {
 // of the mapped file: it is valid until the transaction ends and must not be
 // changed. It returns [ErrDamaged] for a record that fails its checksum.
 func (t *Tx) Get(bucket string, key []byte) (value []byte, err error) {
-	b, s, err := t.bucket(bucket)
+	b, seed, err := t.bucket(bucket)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (t *Tx) Get(bucket string, key []byte) (value []byte, err error) {
 	if stored == nil {
 		return nil, nil
 	}
-	value, err = unseal(s.seed, key, stored)
+	value, err = unseal(seed, key, stored)
 	if err != nil {
 		return nil, fmt.Errorf("bucket %q: %w", bucket, err)
 	}
@@ -69,23 +70,23 @@ func (t *Tx) set(bucket string, key []byte, sealed func(seed uint32) []byte) (er
 	if len(key) == 0 || len(key) > MaxKey {
 		return fmt.Errorf("bucket %q: key of %d bytes, expected 1 to %d", bucket, len(key), MaxKey)
 	}
-	b, s, err := t.bucket(bucket)
+	b, seed, err := t.bucket(bucket)
 	if err != nil {
 		return err
 	}
 	defer t.guard(&err)
 	old := b.Get(key)
 	if old != nil {
-		if _, err := unseal(s.seed, key, old); err != nil {
+		if _, err := unseal(seed, key, old); err != nil {
 			return fmt.Errorf("bucket %q: %w", bucket, err)
 		}
 	}
-	stored := sealed(s.seed)
+	stored := sealed(seed)
 	if old == nil && stored == nil {
 		return nil
 	}
 	t.undo = append(t.undo, change{bucket, bytes.Clone(key), old})
-	return t.replace(b, s, key, old, stored)
+	return t.replace(b, t.state.bucket(bucket), key, old, stored)
 }
 
 // replace changes a record and what its bucket adds up to.
@@ -108,14 +109,14 @@ func (t *Tx) replace(b *bbolt.Bucket, s *bucketState, key, old, stored []byte) e
 // valid until the transaction ends and must not be changed. In an Update fn
 // may change the bucket; Scan goes on after the key that it was called with.
 func (t *Tx) Scan(bucket string, prefix []byte, fn func(key, value []byte) error) error {
-	b, s, err := t.bucket(bucket)
+	b, seed, err := t.bucket(bucket)
 	if err != nil {
 		return err
 	}
 	cursor := b.Cursor()
 	key, stored, err := t.move(func() ([]byte, []byte) { return cursor.Seek(prefix) })
 	for err == nil && key != nil && bytes.HasPrefix(key, prefix) {
-		value, err := unseal(s.seed, key, stored)
+		value, err := unseal(seed, key, stored)
 		if err != nil {
 			return fmt.Errorf("bucket %q: %w", bucket, err)
 		}
@@ -157,7 +158,7 @@ func (t *Tx) NextSequence(bucket string) (uint64, error) {
 	if !t.tx.Writable() {
 		return 0, errors.New("taking a sequence number in View, expected Update")
 	}
-	_, s, err := t.bucket(bucket)
+	s, err := t.bucketState(bucket)
 	if err != nil {
 		return 0, err
 	}
@@ -172,7 +173,7 @@ func (t *Tx) SetSequence(bucket string, last uint64) error {
 	if !t.tx.Writable() {
 		return errors.New("setting a sequence in View, expected Update")
 	}
-	_, s, err := t.bucket(bucket)
+	s, err := t.bucketState(bucket)
 	if err != nil {
 		return err
 	}
@@ -185,22 +186,33 @@ func (t *Tx) SetSequence(bucket string, last uint64) error {
 
 // Count returns the number of records in bucket, without reading them.
 func (t *Tx) Count(bucket string) (uint64, error) {
-	_, s, err := t.bucket(bucket)
+	s, err := t.bucketState(bucket)
 	if err != nil {
 		return 0, err
 	}
 	return s.count, nil
 }
 
-func (t *Tx) bucket(name string) (b *bbolt.Bucket, s *bucketState, err error) {
+func (t *Tx) bucket(name string) (b *bbolt.Bucket, seed uint32, err error) {
 	defer t.guard(&err)
-	if s = t.state.bucket(name); s != nil {
+	seed, known := t.seeds[name]
+	if known {
 		b = t.tx.Bucket([]byte(name))
 	}
 	if b == nil {
-		return nil, nil, fmt.Errorf("bucket %q: not one of this file's buckets", name)
+		return nil, 0, fmt.Errorf("bucket %q: not one of this file's buckets", name)
 	}
-	return b, s, nil
+	return b, seed, nil
+}
+
+func (t *Tx) bucketState(name string) (*bucketState, error) {
+	if err := t.readState(); err != nil {
+		return nil, err
+	}
+	if s := t.state.bucket(name); s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("bucket %q: not one of this file's buckets", name)
 }
 
 // guard turns a panic of the library below, or a fault in the mapped file,
@@ -211,20 +223,22 @@ func (t *Tx) guard(err *error) {
 	}
 }
 
-// beginTx reads the state that a transaction starts from.
-func beginTx(btx *bbolt.Tx) (t *Tx, err error) {
-	t = &Tx{tx: btx}
+// readState reads the state that the transaction starts from.
+func (t *Tx) readState() (err error) {
+	if t.state != nil {
+		return nil
+	}
 	defer t.guard(&err)
-	b := btx.Bucket([]byte(stateBucket))
+	b := t.tx.Bucket([]byte(stateBucket))
 	if b == nil {
-		return nil, damagedf("its state record is missing")
+		return damagedf("its state record is missing")
 	}
 	value, err := unseal(bucketSeed(stateBucket), []byte(stateKey), b.Get([]byte(stateKey)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t.state, err = decodeState(value)
-	return t, err
+	return err
 }
 
 // writeState puts the state under the number of this transaction.
@@ -248,7 +262,8 @@ func (t *Tx) createBuckets(names []string) (err error) {
 		if _, err := t.tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return fmt.Errorf("creating bucket %q: %w", name, err)
 		}
-		t.state.buckets = append(t.state.buckets, bucketState{name: name, seed: bucketSeed(name)})
+		t.state.buckets = append(t.state.buckets, bucketState{name: name})
+		t.seeds[name] = bucketSeed(name)
 	}
 	return nil
 }

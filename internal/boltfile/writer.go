@@ -171,8 +171,8 @@ func (f *File) commitBatch(batch []*update) (err error) {
 		f.suspect = true
 		return writeError(err)
 	}
-	tx, err := beginTx(btx)
-	if err != nil {
+	tx := &Tx{tx: btx, seeds: f.seeds}
+	if err := tx.readState(); err != nil {
 		return errors.Join(err, btx.Rollback())
 	}
 	for _, u := range batch {
