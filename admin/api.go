@@ -126,7 +126,7 @@ type operation struct {
 func register[I, O any](a *api, op operation, handle func(context.Context, *I) (*O, error)) {
 	full := huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Description: op.description,
-		DefaultStatus: op.status, SkipValidateBody: true, MaxBodyBytes: maxBody, Responses: map[string]*huma.Response{},
+		DefaultStatus: op.status, SkipValidateBody: true, MaxBodyBytes: maxBody + 1, Responses: map[string]*huma.Response{},
 	}
 	codes := slices.Concat(a.common, op.codes)
 	if op.session {
@@ -213,6 +213,8 @@ func (a *api) readStrictly(ctx huma.Context, next func(huma.Context)) {
 		a.deny(ctx, newProblem(CodeInvalidRequest, check.faults...))
 		return
 	}
+	// huma compares the type to the letter, and would refuse capitals.
+	r.Header.Set("Content-Type", "application/json")
 	next(readBody{ctx, bytes.NewReader(body)})
 }
 
