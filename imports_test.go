@@ -1,0 +1,88 @@
+package authz_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tokenkithq/authz/"
+
+// Each room may import only what its job needs, so that the domain stays pure
+// and one technology stays in one place.
+func TestImports(t *testing.T) {
+	type room struct {
+		own    []string // rooms of this module it may import
+		others []string // prefixes of modules it may import
+	}
+	// For rooms that are not listed, only the general rules hold.
+	rooms := map[string]room{
+		"apikey":             {others: []string{"golang.org/x/net/idna"}},
+		"extauthz":           {own: []string{"apikey", "extauthz/limit", "extauthz/block"}, others: []string{"google.golang.org/", "github.com/envoyproxy/", "golang.org/x/net/http/httpguts", "github.com/prometheus/"}},
+		"extauthz/limit":     {own: []string{"apikey"}},
+		"extauthz/block":     {own: []string{"apikey"}},
+		"extauthz/statefile": {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
+		"store":              {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
+		"store/bolt":         {own: []string{"apikey", "store", "internal/boltfile"}, others: []string{"golang.org/x/"}},
+		"admin":              {own: []string{"apikey", "store"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},
+	}
+	// Only these rooms may import these modules, whatever else they may.
+	confined := map[string][]string{
+		"go.etcd.io/bbolt":               {"internal/boltfile", "internal/boltfile/boltfiletest"},
+		"github.com/danielgtaylor/huma/": {"admin"},
+		"google.golang.org/grpc":         {"extauthz", "cmd/tokenkit-authz", "envoy/standin"},
+	}
+	impure := []string{"net/http", "os", "log", "log/slog", "google.golang.org/grpc"}
+
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		rule, listed := rooms[name]
+		for _, path := range p.Imports {
+			if own, isOwn := strings.CutPrefix(path, module); isOwn {
+				if listed && !slices.Contains(rule.own, own) {
+					t.Errorf("%s imports %s", name, own)
+				}
+				continue
+			}
+			if name == "apikey" && slices.Contains(impure, path) {
+				t.Errorf("apikey imports %s", path)
+			}
+			external := strings.Contains(strings.Split(path, "/")[0], ".")
+			if listed && external && !slices.ContainsFunc(rule.others, func(prefix string) bool { return strings.HasPrefix(path, prefix) }) {
+				t.Errorf("%s imports %s", name, path)
+			}
+			for prefix, only := range confined {
+				if strings.HasPrefix(path, prefix) && !slices.Contains(only, name) {
+					t.Errorf("%s imports %s, which is only for %v", name, path, only)
+				}
+			}
+		}
+	}
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("listing packages: %v", err)
+	}
+	var all []listed
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); decoder.More(); {
+		var p listed
+		if err := decoder.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 5 {
+		t.Fatalf("only %d packages were listed", len(all))
+	}
+	return all
+}
