@@ -48,7 +48,7 @@ const maxCalls = 10_000
 // Bootstrap returns the configuration that o describes. Its error names the
 // option that is wrong and what was expected.
 func Bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
-	o, err := o.complete()
+	o, err := o.Complete()
 	if err != nil {
 		return nil, err
 	}

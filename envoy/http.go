@@ -115,15 +115,16 @@ func (b *builder) extAuthz() *authzv3.ExtAuthz {
 		StatusOnError:    &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		ClearRouteCache:  false,
 		EncodeRawHeaders: b.EncodeRawHeaders,
-		AllowedHeaders:   &matcherv3.ListStringMatcher{Patterns: exactly(b.checkedHeaders())},
+		AllowedHeaders:   &matcherv3.ListStringMatcher{Patterns: exactly(b.CheckedHeaders())},
 	}
 }
 
-// checkedHeaders are the request headers that the service is shown: those that
-// it decides by, and no cookie or session token.
-func (b *builder) checkedHeaders() []string {
-	names := append(slices.Clone(b.KeyHeaders), "origin", "x-origin", "x-forwarded-for", b.ClientAddressHeader)
-	if b.Bearer && !slices.Contains(names, "authorization") {
+// CheckedHeaders returns the request headers that the service is shown: those
+// that it decides by, and no cookie or session token. The options must be
+// complete.
+func (o *Options) CheckedHeaders() []string {
+	names := append(slices.Clone(o.KeyHeaders), "origin", "x-origin", "x-forwarded-for", o.ClientAddressHeader)
+	if o.Bearer && !slices.Contains(names, "authorization") {
 		names = append(names, "authorization")
 	}
 	return names

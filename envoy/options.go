@@ -67,7 +67,7 @@ type Options struct {
 	Identity Identity
 
 	// Origins are the web origins whose pages a browser lets read answers.
-	// Nil: any, since each key has its own list of origins.
+	// Empty: any, since each key has its own list of origins.
 	Origins []string
 	// CORSHeaders are request headers that pages may send, besides the key
 	// headers, Authorization, Content-Type and X-Origin.
@@ -98,9 +98,9 @@ func orDefault[T comparable](value *T, fallback T) {
 	}
 }
 
-// complete returns o with its defaults filled in, or an error that names the
+// Complete returns o with its defaults filled in, or an error that names the
 // first option that is wrong and what was expected.
-func (o Options) complete() (Options, error) {
+func (o Options) Complete() (Options, error) {
 	orDefault(&o.Listen, "127.0.0.1:10000")
 	if o.Authz == nil {
 		o.Authz = []string{"127.0.0.1:9001"}
