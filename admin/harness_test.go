@@ -66,6 +66,8 @@ type harness struct {
 	clock    *clock
 	log      *lockedBuffer
 	operator *admin.OperatorClient
+	// described is what the API says of itself, read at the first call.
+	described description
 }
 
 // cheap keeps tests fast; the default cost has tests of its own.
@@ -138,6 +140,7 @@ func (h *harness) do(r request) *response {
 	}
 	w := httptest.NewRecorder()
 	h.admin.Handler().ServeHTTP(w, q)
+	h.checkDocumented(r.method, r.path, w)
 	return &response{h.t, w.Code, w.Header(), w.Body.String()}
 }
 

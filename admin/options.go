@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -137,7 +139,26 @@ func (o Options) complete() (Options, error) {
 	if err := o.Passwords.validate(); err != nil {
 		return o, fmt.Errorf("admin options: Passwords: %w", err)
 	}
-	return o, nil
+	return o, o.checkNames()
+}
+
+// checkNames reports the first host or header name that could never match.
+func (o Options) checkNames() error {
+	for i, host := range o.AllowedHosts {
+		name := canonicalHost(host)
+		if _, err := netip.ParseAddr(name); err != nil && (name == "" || strings.ContainsAny(name, ":/@*, ")) {
+			return fmt.Errorf("admin options: AllowedHosts[%d]: expected a host name or address without a port, got %q", i, host)
+		}
+	}
+	if o.ListenAddress != "" {
+		if _, _, err := net.SplitHostPort(o.ListenAddress); err != nil {
+			return fmt.Errorf("admin options: ListenAddress: expected host:port, got %q", o.ListenAddress)
+		}
+	}
+	if strings.ContainsAny(o.ClientAddressHeader, " :,") {
+		return fmt.Errorf("admin options: ClientAddressHeader: expected the name of a header, got %q", o.ClientAddressHeader)
+	}
+	return nil
 }
 
 // NewServer returns an HTTP server for handler with limits on how slow and

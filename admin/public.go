@@ -46,7 +46,7 @@ fields, fields given twice and values of another type are refused by name. Refus
 (application/problem+json) whose ` + "`code`" + ` is stable. An api-key header, which other parts of the API need, is ignored here.`
 
 func (a *Admin) publicAPI(s *service) (http.Handler, error) {
-	public := newAPI(s, huma.Info{Title: "TokenKit API keys", Description: publicDescription, Version: a.options.Version}, CodeMisdirected, CodeInternal)
+	public := newAPI(s, huma.Info{Title: "TokenKit API keys", Description: publicDescription, Version: a.options.Version}, CodeInternal)
 	public.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"session": {Type: "http", Scheme: "bearer", Description: "The token of a login."},
 	}
@@ -66,7 +66,7 @@ func registerSessions(public *api, s *service) {
 	register(public, operation{
 		id: "login", method: http.MethodPost, path: "/api/users/auth/login/", summary: "Log in",
 		description: "Exchanges a user name or address and a password for the token of a new session.",
-		codes:       []string{CodeInvalidCredentials, CodeTooManyAttempts, CodeBusy, CodeStorageUnavailable, CodeStorageFull, CodeStorageDamaged},
+		codes:       []string{CodeMisdirected, CodeInvalidCredentials, CodeTooManyAttempts, CodeBusy, CodeStorageUnavailable, CodeStorageFull, CodeStorageDamaged},
 	}, func(ctx context.Context, request *input[loginRequest]) (*answer[loginAnswer], error) {
 		token, expires, err := s.login(ctx, addressFrom(ctx), request.Body.Username, request.Body.Password)
 		if err != nil {
@@ -77,7 +77,7 @@ func registerSessions(public *api, s *service) {
 	register(public, operation{
 		id: "logout", method: http.MethodPost, path: "/api/users/auth/logout/", summary: "Log out", session: true,
 		description: "Ends the session whose token the request carries.", status: http.StatusNoContent,
-		codes: []string{CodeStorageFull},
+		codes: []string{CodeMisdirected, CodeStorageFull},
 	}, func(ctx context.Context, _ *nothing) (*nothing, error) {
 		return nil, s.logout(ctx, callerFrom(ctx))
 	})
@@ -87,7 +87,7 @@ func registerKeys(public *api, s *service) {
 	register(public, operation{
 		id: "create-api-key", method: http.MethodPost, path: "/api/users/auth/create-api-key/", summary: "Mint a new API key", session: true,
 		description: "Makes a key of the session's user. The field key of the answer is the key itself: only its hash is kept, so it cannot be shown again.",
-		status:      http.StatusCreated, codes: []string{CodeStorageFull},
+		status:      http.StatusCreated, codes: []string{CodeMisdirected, CodeStorageFull},
 	}, func(ctx context.Context, request *input[NewKey]) (*answer[CreatedKey], error) {
 		by := callerFrom(ctx)
 		created, err := s.createKey(ctx, by.actor, &store.User{ID: by.user, Name: by.name}, request.Body)
@@ -99,6 +99,7 @@ func registerKeys(public *api, s *service) {
 	register(public, operation{
 		id: "list-api-keys", method: http.MethodGet, path: "/api/users/auth/api-keys/", summary: "List your keys", session: true,
 		description: "Lists the keys of the session's user by ascending id, without their values.",
+		codes:       []string{CodeMisdirected},
 	}, func(ctx context.Context, _ *nothing) (*list[Key], error) {
 		keys, err := s.listKeys(ctx, callerFrom(ctx).user)
 		if err != nil {
@@ -109,7 +110,7 @@ func registerKeys(public *api, s *service) {
 	register(public, operation{
 		id: "delete-api-key", method: http.MethodPost, path: "/api/users/auth/api-keys/delete/", summary: "Delete a key", session: true,
 		description: "Deletes a key of the session's user. Once this is answered, requests that use the key get 401.",
-		codes:       []string{CodeNotFound, CodeStorageFull},
+		codes:       []string{CodeMisdirected, CodeNotFound, CodeStorageFull},
 	}, func(ctx context.Context, request *input[deleteKeyRequest]) (*answer[DeletedKey], error) {
 		by := callerFrom(ctx)
 		deleted, err := s.deleteKey(ctx, by.actor, by.user, apikey.KeyID(request.Body.KeyID))
