@@ -3,7 +3,7 @@
 // HTTP/1.1 client can tell apart, and asks the same gRPC Check. Use it to try
 // things out, never in production.
 //
-//	proxy, err := standin.Listen(envoy.Options{Upstream: upstream.Address()})
+//	proxy, err := standin.Start(envoy.Options{Upstream: upstream.Address()})
 //	defer proxy.Close()
 //	fmt.Println(standin.Notice)
 //

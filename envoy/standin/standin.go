@@ -35,10 +35,10 @@ type Server struct {
 	done       chan struct{}
 }
 
-// Listen starts a stand-in that behaves as an Envoy with the configuration
+// Start starts a stand-in that behaves as an Envoy with the configuration
 // which o describes. It asks one authorization service only, has no admin
 // interface and no access log.
-func Listen(o envoy.Options) (*Server, error) {
+func Start(o envoy.Options) (*Server, error) {
 	o, err := o.Complete()
 	if err != nil {
 		return nil, err
