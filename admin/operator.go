@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -72,8 +73,7 @@ func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
 			}
 			return &answer[State]{State{Version: a.options.Version, StartedAt: started, Users: len(users)}}, nil
 		})
-	operator.adapter.mux.HandleFunc("POST "+operatorBackup, func(w http.ResponseWriter, r *http.Request) { a.backup(w, r, operator) })
-	operator.adapter.methods[operatorBackup] = []string{http.MethodPost}
+	a.registerBackup(operator)
 	if err := operator.serveDescription("/operator/v1/openapi"); err != nil {
 		return nil, err
 	}
@@ -195,8 +195,22 @@ func (a *Admin) registerBlocks(operator *api) {
 	})
 }
 
-// backup streams a copy of the store. It is no operation of huma, which would
-// end it after the time that other requests have.
+// registerBackup adds the backup by hand, since an operation of huma would be
+// ended after the time that other requests have.
+func (a *Admin) registerBackup(operator *api) {
+	op := huma.Operation{
+		OperationID: "backup", Method: http.MethodPost, Path: operatorBackup, Summary: "Copy the store while it is in use",
+		Description: "Streams a consistent copy. One that breaks off ends the connection before the answer is whole.",
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The copy.", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
+		}},
+	}
+	operator.describe(&op, slices.Concat(operator.common, []string{CodeNotImplemented}))
+	operator.OpenAPI().AddOperation(&op)
+	operator.adapter.mux.HandleFunc("POST "+operatorBackup, func(w http.ResponseWriter, r *http.Request) { a.backup(w, r, operator) })
+	operator.adapter.methods[operatorBackup] = []string{http.MethodPost}
+}
+
 func (a *Admin) backup(w http.ResponseWriter, r *http.Request, operator *api) {
 	if a.options.Backup == nil {
 		writeProblem(w, newProblem(CodeNotImplemented))

@@ -153,8 +153,6 @@ func problemFor(err error) (problem *Problem, fault bool) {
 	switch {
 	case errors.As(err, &problem):
 		return problem, false
-	case errors.As(err, &field):
-		return invalidField(field.Field, field.Err.Error()), false
 	case errors.Is(err, store.ErrDamaged):
 		return newProblem(CodeStorageDamaged), true
 	case errors.Is(err, store.ErrFull):
@@ -167,6 +165,8 @@ func problemFor(err error) (problem *Problem, fault bool) {
 		return newProblem(CodeAlreadyExists), false
 	case errors.Is(err, store.ErrNotFound):
 		return newProblem(CodeNotFound), false
+	case errors.As(err, &field):
+		return invalidField(field.Field, field.Err.Error()), false
 	default:
 		return newProblem(CodeInternal), true
 	}

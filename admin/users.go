@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,6 +50,14 @@ func (s *service) addUser(ctx context.Context, by actor, request NewUser) (User,
 	user, err := s.store.CreateUser(ctx, &store.User{
 		Name: name, Email: email, PasswordHash: hash, CreatedAt: s.now().UTC().Truncate(time.Microsecond),
 	})
+	var field *apikey.FieldError
+	if errors.Is(err, store.ErrExists) && errors.As(err, &field) {
+		location := "body.name"
+		if field.Field == "email" {
+			location = "body.email"
+		}
+		return User{}, newProblem(CodeAlreadyExists, FieldProblem{Location: location, Message: "expected one that is nobody's name or address"})
+	}
 	if err != nil {
 		return User{}, fmt.Errorf("adding a user: %w", err)
 	}

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+var testCost = PasswordCost{MemoryKiB: 8, Passes: 1, Parallelism: 1}
+
+func TestPasswordRoundTrip(t *testing.T) {
+	h := newHasher(testCost)
+	rapid.Check(t, func(t *rapid.T) {
+		password, other := rapid.String().Draw(t, "password"), rapid.String().Draw(t, "other")
+		hash, err := h.hash(context.Background(), password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		match, outdated, err := h.verify(context.Background(), hash, password)
+		if err != nil || !match || outdated {
+			t.Fatalf("its own hash: %v %v %v", match, outdated, err)
+		}
+		if match, _, _ := h.verify(context.Background(), hash, other+"x"+password); match {
+			t.Fatal("another password matches")
+		}
+	})
+}
+
+// Known answers, so that hashes stay readable: the first was made by the
+// reference implementation of argon2 (echo -n password | argon2 somesalt).
+func TestPasswordKnownAnswers(t *testing.T) {
+	h := newHasher(testCost)
+	for hash, password := range map[string]string{
+		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc": "password",
+	} {
+		match, outdated, err := h.verify(t.Context(), hash, password)
+		if err != nil || !match || !outdated {
+			t.Errorf("%s: %v %v %v", hash, match, outdated, err)
+		}
+		if match, _, err := h.verify(t.Context(), hash, password+" "); match || err != nil {
+			t.Errorf("a wrong password: %v %v", match, err)
+		}
+	}
+}
+
+// One letter typed on two keyboards is one letter.
+func TestPasswordForms(t *testing.T) {
+	h := newHasher(testCost)
+	hash, err := h.hash(t.Context(), "crème brûlée")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if match, _, err := h.verify(t.Context(), hash, "cre\u0300me bru\u0302le\u0301e"); !match || err != nil {
+		t.Errorf("the decomposed form: %v %v", match, err)
+	}
+	if match, _, err := h.verify(t.Context(), hash, "creme brulee"); match || err != nil {
+		t.Errorf("without accents: %v %v", match, err)
+	}
+}
+
+func TestPasswordRules(t *testing.T) {
+	for password, want := range map[string]bool{
+		"elevenchars": false, "twelve chars": true, "ééééééé": false, "éééééééééééé": true, strings.Repeat("x", 256): true,
+		strings.Repeat("x", 257): false, strings.Repeat("é", 128): true, strings.Repeat("é", 129): false, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff": false,
+		// twelve characters as typed, six as kept
+		strings.Repeat("e\u0301", 6): false,
+	} {
+		err := checkPassword(password)
+		if (err == nil) != want {
+			t.Errorf("%d bytes: %v", len(password), err)
+		}
+		if err != nil && strings.Contains(err.Error(), password) {
+			t.Error("the error repeats the password")
+		}
+	}
+}
+
+// Nobody matches the hash of a user who does not exist, and no stored hash can
+// ask for more than the bounds.
+func TestPasswordRefusals(t *testing.T) {
+	h := newHasher(testCost)
+	if match, _, err := h.verify(t.Context(), "", ""); match || err != nil {
+		t.Errorf("no user: %v %v", match, err)
+	}
+	if dummy, err := parsePasswordHash(h.dummy); err != nil || dummy.cost != testCost || len(dummy.salt) != saltLength || len(dummy.digest) != digestLength {
+		t.Errorf("the dummy costs something else: %+v, %v", dummy.cost, err)
+	}
+	const salt, digest = "c29tZXNhbHQ", "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
+	for name, hash := range map[string]string{
+		"plain": "password", "bcrypt": "$2y$10$abcdefghijklmnopqrstuv", "argon2i": "$argon2i$v=19$m=8,t=1,p=1$" + salt + "$" + digest,
+		"old version": "$argon2id$v=16$m=8,t=1,p=1$" + salt + "$" + digest, "much memory": "$argon2id$v=19$m=1048577,t=1,p=1$" + salt + "$" + digest,
+		"many passes": "$argon2id$v=19$m=8,t=17,p=1$" + salt + "$" + digest, "no passes": "$argon2id$v=19$m=8,t=0,p=1$" + salt + "$" + digest,
+		"little memory": "$argon2id$v=19$m=8,t=1,p=2$" + salt + "$" + digest, "many threads": "$argon2id$v=19$m=999,t=1,p=17$" + salt + "$" + digest,
+		"threads overflow": "$argon2id$v=19$m=8,t=1,p=257$" + salt + "$" + digest, "short salt": "$argon2id$v=19$m=8,t=1,p=1$c29t$" + digest,
+		"short digest": "$argon2id$v=19$m=8,t=1,p=1$" + salt + "$c29tZXNhbHQ", "padded": "$argon2id$v=19$m=8,t=1,p=1$" + salt + "=$" + digest,
+		"trailing": "$argon2id$v=19$m=8,t=1,p=1x$" + salt + "$" + digest, "more": "$argon2id$v=19$m=8,t=1,p=1$" + salt + "$" + digest + "$",
+		"spaces": "$argon2id$v=19$m= 8,t=1,p=1$" + salt + "$" + digest,
+	} {
+		if match, _, err := h.verify(t.Context(), hash, "password"); match || !errors.Is(err, errPasswordHash) {
+			t.Errorf("%s: %v %v", name, match, err)
+		}
+	}
+}
+
+// At most so many hashes are made at once, at most so many wait, and a waiter
+// whose time is up goes.
+func TestHashesAreBounded(t *testing.T) {
+	h := newHasher(testCost)
+	busy := func(err error) bool {
+		var problem *Problem
+		return errors.As(err, &problem) && problem.Code == CodeBusy && problem.GetHeaders().Get("Retry-After") == "1"
+	}
+	for range cap(h.running) {
+		if err := h.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.hash(ended, "password"); !busy(err) {
+		t.Errorf("a waiter whose time was up: %v", err)
+	}
+	var waiters []chan error
+	for len(h.waiting) < cap(h.waiting) {
+		before, waiter := len(h.waiting), make(chan error, 1)
+		go func() {
+			_, err := h.hash(t.Context(), "password")
+			waiter <- err
+		}()
+		for len(h.waiting) == before {
+			// until it waits
+		}
+		waiters = append(waiters, waiter)
+	}
+	if _, _, err := h.verify(t.Context(), "", "password"); !busy(err) {
+		t.Errorf("one more than may wait: %v", err)
+	}
+	for range cap(h.running) {
+		h.leave()
+	}
+	for _, waiter := range waiters {
+		if err := <-waiter; err != nil {
+			t.Errorf("a waiter: %v", err)
+		}
+	}
+	if len(h.running) != 0 || len(h.waiting) != 0 {
+		t.Errorf("%d run and %d wait in the end", len(h.running), len(h.waiting))
+	}
+}
+
+func FuzzPasswordHash(f *testing.F) {
+	f.Add("$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
+	f.Fuzz(func(t *testing.T, text string) {
+		if parsed, err := parsePasswordHash(text); err == nil && (parsed.String() != text || parsed.cost.validate() != nil) {
+			t.Fatalf("%q reads as %q", text, parsed)
+		}
+	})
+}
