@@ -27,9 +27,10 @@ const (
 )
 
 // Cache is a [Store] that keeps the keys found last in memory. All changes to
-// keys must be made through it; then it never returns a key whose deletion was
-// acknowledged before the search began, and never hides one whose creation
-// was.
+// keys must be made through it; then what it says of a key is what the inner
+// store would have said at some moment during the search. So it never returns
+// a key whose deletion was acknowledged before the search began, and never
+// hides one whose creation was.
 //
 // Hashes that belong to no key are kept apart from keys, so that whoever tries
 // keys at random evicts none that exists.
@@ -49,14 +50,17 @@ const (
 // found another generation and entered nothing. A load that notes the new
 // generation reads after the inner store has answered, and sees the change.
 //
-// A search does not wait for a load that noted an older generation than the
-// shard's, but starts its own: what that load reads may be older than a change
-// that was acknowledged before this search.
+// Before it asks the inner store, a change puts up a mark, and takes it down
+// after all of this. While it stands, whoever else learned of the change, from
+// a list perhaps, must not be told otherwise: the key that is being deleted is
+// read from the inner store however it is cached, that the hash of a key which
+// is being created has none is forgotten first and not entered, and no search
+// waits for a load that began before it. Nor does one ever wait for a load
+// that noted an older generation.
 //
 // A change whose outcome is unknown, as with [ErrUnavailable], may still be
-// made after it was answered, which no generation can tell. Its key is in
-// doubt: what the inner store says of it is passed on and not kept until the
-// outcome shows.
+// made after it was answered, which no generation can tell. Its key remains in
+// doubt: what the inner store says of it is passed on and not entered.
 type Cache struct {
 	Store  // what is decorated
 	shards []*cacheShard
@@ -111,7 +115,7 @@ func (c *Cache) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, err
 	}
 	shard := c.shard(&hash)
 	shard.mu.Lock()
-	if key, found := shard.keys.Get(hash); found {
+	if key, found := shard.keys.Get(hash); found && !c.doubts.deleting(key.ID) {
 		shard.stats.Hits++
 		shard.mu.Unlock()
 		return key, nil
@@ -148,10 +152,10 @@ type load struct {
 	err  error       // once done
 }
 
-// join returns the load to wait for, a new one unless one of this generation
-// is under way. The shard must be locked.
+// join returns the load to wait for, a new one unless one is under way that
+// sees every change which this search must see. The shard must be locked.
 func (c *Cache) join(ctx context.Context, shard *cacheShard, hash apikey.Hash) *load {
-	if l := shard.loads[hash]; l != nil && l.generation == shard.generation && l.waiters > 0 {
+	if l := shard.loads[hash]; l != nil && l.generation == shard.generation && l.waiters > 0 && !c.doubts.changing() {
 		shard.stats.Shared++
 		l.waiters++
 		return l
@@ -181,13 +185,11 @@ func (c *Cache) settle(shard *cacheShard, hash apikey.Hash, l *load) {
 	}
 	switch {
 	case l.err == nil && l.key != nil:
-		if c.doubts.mayKeep(l.key) {
-			if shard.keys.Add(hash, l.key) {
-				shard.stats.Evictions++
-			}
+		if c.doubts.mayEnter(l.key.ID) && shard.keys.Add(hash, l.key) {
+			shard.stats.Evictions++
 		}
 	case errors.Is(l.err, ErrNotFound):
-		if c.doubts.mayKeepAbsent(hash) {
+		if c.doubts.mayEnterAbsent(hash) {
 			shard.absent.Add(hash, struct{}{})
 		}
 	}
@@ -196,32 +198,33 @@ func (c *Cache) settle(shard *cacheShard, hash apikey.Hash, l *load) {
 // CreateKey implements [Keys].
 func (c *Cache) CreateKey(ctx context.Context, key *apikey.Key) (*apikey.Key, error) {
 	hash := key.Hash
+	shard := c.shard(&hash)
+	c.doubts.beginCreate(hash)
+	shard.forget(hash)
 	created, err := c.Store.CreateKey(ctx, key)
-	if err != nil && !errors.Is(err, ErrExists) && !errors.Is(err, ErrNotFound) {
-		c.doubts.addHash(hash)
-	}
-	c.shard(&hash).forget(hash)
+	shard.forget(hash)
+	c.doubts.endCreate(hash, err == nil || errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound))
 	return created, err
 }
 
 // DeleteKey implements [Keys]. Once it has returned, no search that begins
 // afterwards finds the key in the cache, whatever the error.
 func (c *Cache) DeleteKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+	c.doubts.beginDelete(id)
 	deleted, err := c.Store.DeleteKey(ctx, owner, id)
+	known := err == nil || errors.Is(err, ErrNotFound)
 	switch {
 	case err == nil:
 		c.shard(&deleted.Hash).forget(deleted.Hash)
-		c.doubts.settle(id)
-	case errors.Is(err, ErrNotFound):
-		// Nothing was there to delete, or it is somebody else's and stays.
-	default:
+	case !known:
 		// The hash is not known. The doubt comes first: a load that begins
 		// after forgetID finds it, and one that began before enters nothing.
-		c.doubts.addID(owner, id)
+		c.doubts.keepDoubting(id)
 		for _, shard := range c.shards {
 			shard.forgetID(id)
 		}
 	}
+	c.doubts.endDelete(id)
 	return deleted, err
 }
 
