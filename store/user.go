@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tokenkithq/authz/apikey"
 	"golang.org/x/net/idna"
@@ -54,7 +55,7 @@ func CanonicalEmail(text string) (string, error) {
 		return "", fmt.Errorf("expected 1 to %d ASCII letters, digits and punctuation before the @ of the e-mail address", maxLocalPartLength)
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)
-	if err != nil || !isHostName(ascii) {
+	if err != nil || !utf8.ValidString(domain) || !isHostName(ascii) {
 		return "", errors.New("expected a domain name after the @ of the e-mail address")
 	}
 	canonical := strings.ToLower(local + "@" + ascii)

@@ -1,0 +1,539 @@
+package store_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/store"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// slowKeys is a store of nothing but keys, whose calls can be held before and
+// after they do what they do.
+type slowKeys struct {
+	store.Store
+	mu     sync.Mutex
+	keys   map[apikey.Hash]*apikey.Key
+	last   apikey.KeyID
+	finds  atomic.Int64
+	closed bool
+
+	findHeld func(ctx context.Context, stage string) // "before", "after"
+	changed  func(stage string) error                // "before", "after"; the error is what is answered
+}
+
+func newSlowKeys() *slowKeys { return &slowKeys{keys: map[apikey.Hash]*apikey.Key{}} }
+
+func (s *slowKeys) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, error) {
+	s.finds.Add(1)
+	if s.findHeld != nil {
+		s.findHeld(ctx, "before")
+	}
+	s.mu.Lock()
+	key, closed := s.keys[hash], s.closed
+	s.mu.Unlock()
+	if s.findHeld != nil {
+		s.findHeld(ctx, "after")
+	}
+	switch {
+	case closed:
+		return nil, store.ErrClosed
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case key == nil:
+		return nil, fmt.Errorf("slow: %w", store.ErrNotFound)
+	}
+	return key, nil
+}
+
+func (s *slowKeys) change(do func()) error {
+	if s.changed != nil {
+		if err := s.changed("before"); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	do()
+	s.mu.Unlock()
+	if s.changed != nil {
+		return s.changed("after")
+	}
+	return nil
+}
+
+func (s *slowKeys) CreateKey(_ context.Context, key *apikey.Key) (*apikey.Key, error) {
+	created := key.Clone()
+	err := s.change(func() {
+		s.last++
+		created.ID = s.last
+		s.keys[key.Hash] = created
+	})
+	if err != nil {
+		return nil, err
+	}
+	return created, nil
+}
+
+func (s *slowKeys) DeleteKey(_ context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+	deleted, err := (*apikey.Key)(nil), store.ErrNotFound
+	changeErr := s.change(func() {
+		for hash, key := range s.keys {
+			if key.ID == id && (owner == 0 || owner == key.Owner) {
+				deleted, err = key, nil
+				delete(s.keys, hash)
+			}
+		}
+	})
+	if changeErr != nil {
+		return nil, changeErr
+	}
+	return deleted, err
+}
+
+func (s *slowKeys) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+func hashOf(n int) apikey.Hash { return sha256.Sum256(fmt.Append(nil, n)) }
+
+func create(t testing.TB, s store.Store, n int) *apikey.Key {
+	t.Helper()
+	key, err := s.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(n), Name: "key", Owner: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// find returns whether the key is found.
+func find(t testing.TB, s store.Store, n int) bool {
+	t.Helper()
+	key, err := s.FindKey(context.Background(), hashOf(n))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("finding key: %v", err)
+	}
+	return err == nil && key.Hash == hashOf(n)
+}
+
+func wantStats(t *testing.T, c *store.Cache, want store.CacheStats) {
+	t.Helper()
+	if got := c.Stats(); got != want {
+		t.Errorf("stats\n got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestCacheReadsOnce(t *testing.T) {
+	inner := newSlowKeys()
+	cache := store.NewCache(inner, store.CacheOptions{})
+	create(t, cache, 1)
+	for range 10 {
+		if !find(t, cache, 1) || find(t, cache, 2) {
+			t.Fatal("the wrong keys are found")
+		}
+	}
+	wantStats(t, cache, store.CacheStats{Hits: 9, AbsentHits: 9, Misses: 2, Keys: 1, Absent: 1})
+}
+
+// hold makes the next reading of the inner store stop at a stage until
+// release is called.
+func (s *slowKeys) hold(stage string) (release func()) {
+	gate := make(chan struct{})
+	var once sync.Once
+	s.findHeld = func(ctx context.Context, at string) {
+		held := false
+		if at == stage {
+			once.Do(func() { held = true })
+		}
+		if held {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+			}
+		}
+	}
+	return func() { close(gate) }
+}
+
+// A load is held after it read what a change then makes untrue, and goes on
+// when the change is at one of its stages. Nothing that begins once the change
+// was answered may see what the load read.
+func TestLateLoads(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		exists bool                                            // before the change
+		change func(cache *store.Cache, inner *slowKeys) error // makes it untrue
+		goOn   string                                          // when the load goes on
+	}{
+		{"a deletion, then the load goes on", true, deleteOne, ""},
+		{"the load goes on before the deletion is made", true, deleteOne, "before"},
+		{"the load goes on before the deletion is answered", true, deleteOne, "after"},
+		{"a creation, then the load goes on", false, createOne, ""},
+		{"the load goes on before the creation is made", false, createOne, "before"},
+		{"the load goes on before the creation is answered", false, createOne, "after"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := newSlowKeys()
+				cache := store.NewCache(inner, store.CacheOptions{})
+				if c.exists {
+					create(t, cache, 1)
+				}
+				release := inner.hold("after")
+				early := make(chan bool)
+				go func() { early <- find(t, cache, 1) }()
+				synctest.Wait()
+				goOn := sync.OnceFunc(func() { release(); synctest.Wait() })
+				inner.changed = func(stage string) error {
+					if stage == c.goOn {
+						goOn()
+					}
+					return nil
+				}
+				// Whoever waits with the load may be told what it read; it
+				// needs no waiting goroutine for that.
+				result := make(chan bool, 1)
+				go func() { result <- <-early }()
+				if err := c.change(cache, inner); err != nil {
+					t.Fatal(err)
+				}
+				inner.changed = nil
+				for range 2 {
+					if find(t, cache, 1) == c.exists {
+						t.Error("a search after the change sees the state before it")
+					}
+				}
+				goOn()
+				if <-result != c.exists {
+					t.Error("the early search does not see what was there when it read")
+				}
+				for range 2 {
+					if find(t, cache, 1) == c.exists {
+						t.Error("the late load brought back the state before the change")
+					}
+				}
+			})
+		})
+	}
+}
+
+func deleteOne(cache *store.Cache, _ *slowKeys) error {
+	_, err := cache.DeleteKey(context.Background(), 0, 1)
+	return err
+}
+
+func createOne(cache *store.Cache, _ *slowKeys) error {
+	_, err := cache.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(1), Name: "key", Owner: 1})
+	return err
+}
+
+// Once the inner store has made a change, others may have learned of it before
+// it is answered; no search that begins then may deny it, be the old state
+// cached or on its way.
+func TestSearchesSeeAChangeThatIsNotAnsweredYet(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		exists bool
+		change func(cache *store.Cache, inner *slowKeys) error
+	}{{"deletion", true, deleteOne}, {"creation", false, createOne}} {
+		for _, load := range []string{"the old state is cached", "the old state is being loaded"} {
+			t.Run(c.name+", "+load, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					inner := newSlowKeys()
+					cache := store.NewCache(inner, store.CacheOptions{})
+					if c.exists {
+						create(t, cache, 1)
+					}
+					release := func() {}
+					if load == "the old state is being loaded" {
+						release = inner.hold("after")
+						go find(t, cache, 1)
+						synctest.Wait()
+					} else {
+						find(t, cache, 1)
+					}
+					inner.changed = func(stage string) error {
+						for range 2 {
+							if stage == "after" && find(t, cache, 1) == c.exists {
+								t.Error("a search denies a change that was made")
+							}
+						}
+						return nil
+					}
+					if err := c.change(cache, inner); err != nil {
+						t.Fatal(err)
+					}
+					release()
+					synctest.Wait()
+				})
+			})
+		}
+	}
+}
+
+// A change that was answered with ErrUnavailable may be made at any time
+// later, and must show as soon as it is.
+func TestChangesOfUnknownOutcome(t *testing.T) {
+	t.Run("deletion", func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		create(t, cache, 2)
+		find(t, cache, 1)
+		find(t, cache, 2)
+		inner.changed = func(string) error { return store.ErrUnavailable }
+		if err := deleteOne(cache, inner); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		inner.changed = nil
+		if !find(t, cache, 1) {
+			t.Error("the key is hidden, though it was not deleted")
+		}
+		if _, err := inner.DeleteKey(t.Context(), 0, 1); err != nil { // past the cache, as a late commit is
+			t.Fatal(err)
+		}
+		if find(t, cache, 1) {
+			t.Error("the key was cached while its deletion could still be made")
+		}
+		before := inner.finds.Load()
+		if find(t, cache, 2); inner.finds.Load() != before {
+			t.Error("another key is not cached any more")
+		}
+	})
+	t.Run("creation", func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		inner.changed = func(string) error { return store.ErrUnavailable }
+		if err := createOne(cache, inner); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		inner.changed = nil
+		find(t, cache, 1)
+		create(t, inner, 1)
+		if !find(t, cache, 1) {
+			t.Error("its absence was cached while it could still be created")
+		}
+	})
+}
+
+func TestSearchesShareALoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		release := inner.hold("before")
+		results := make(chan bool, 10)
+		for range 10 {
+			go func() { results <- find(t, cache, 1) }()
+		}
+		synctest.Wait()
+		release()
+		for range 10 {
+			if !<-results {
+				t.Error("a search did not find the key")
+			}
+		}
+		wantStats(t, cache, store.CacheStats{Misses: 1, Shared: 9, Keys: 1})
+	})
+}
+
+func TestOneSearchLeavesTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		release := inner.hold("before")
+		first, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := cache.FindKey(first, hashOf(1))
+			left <- err
+		}()
+		synctest.Wait()
+		stayed := make(chan bool, 1)
+		go func() { stayed <- find(t, cache, 1) }()
+		synctest.Wait()
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("the search that left: %v", err)
+		}
+		synctest.Wait()
+		release()
+		if !<-stayed {
+			t.Error("the search that stayed failed with the one that left")
+		}
+	})
+}
+
+// A load that nobody waits for ends, and the next search begins its own.
+func TestAbandonedLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		ended := make(chan struct{})
+		var once sync.Once
+		inner.findHeld = func(ctx context.Context, stage string) {
+			once.Do(func() { <-ctx.Done(); close(ended) })
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		go cache.FindKey(ctx, hashOf(1))
+		synctest.Wait()
+		leave()
+		<-ended
+		if !find(t, cache, 1) {
+			t.Error("the next search failed with the abandoned one")
+		}
+	})
+}
+
+func TestCacheKeepsNoFailure(t *testing.T) {
+	inner := newSlowKeys()
+	cache := store.NewCache(inner, store.CacheOptions{})
+	create(t, cache, 1)
+	inner.closed = true
+	if _, err := cache.FindKey(t.Context(), hashOf(1)); !errors.Is(err, store.ErrClosed) {
+		t.Fatalf("got %v", err)
+	}
+	inner.closed = false
+	if !find(t, cache, 1) {
+		t.Error("a failure was kept")
+	}
+}
+
+// Whoever tries keys at random evicts none that exists, and what is kept of
+// either stays within bounds.
+func TestCacheUnderAScan(t *testing.T) {
+	inner := newSlowKeys()
+	cache := store.NewCache(inner, store.CacheOptions{Keys: 1000, Absent: 500})
+	for n := range 300 {
+		create(t, cache, n)
+		find(t, cache, n)
+	}
+	for n := range 20_000 {
+		find(t, cache, 1_000_000+n)
+	}
+	before := inner.finds.Load()
+	for n := range 300 {
+		if !find(t, cache, n) {
+			t.Fatal("a key is gone")
+		}
+	}
+	if loads := inner.finds.Load() - before; loads != 0 {
+		t.Errorf("%d of 300 keys were evicted", loads)
+	}
+	stats := cache.Stats()
+	if stats.Evictions != 0 || stats.Absent > 512 || stats.Absent < 400 {
+		t.Errorf("%+v", stats)
+	}
+	for n := range 5000 {
+		create(t, inner, 2_000_000+n)
+		find(t, cache, 2_000_000+n)
+	}
+	if stats := cache.Stats(); stats.Keys > 1008 || stats.Keys < 900 || stats.Evictions != uint64(5300-stats.Keys) {
+		t.Errorf("%+v", stats)
+	}
+}
+
+func TestCloseEndsSearches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		inner.hold("before")
+		done := make(chan error, 1)
+		go func() {
+			_, err := cache.FindKey(context.Background(), hashOf(1))
+			done <- err
+		}()
+		synctest.Wait()
+		if err := cache.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; !errors.Is(err, store.ErrClosed) {
+			t.Errorf("a search under way: %v", err)
+		}
+		if _, err := cache.FindKey(context.Background(), hashOf(1)); !errors.Is(err, store.ErrClosed) {
+			t.Errorf("a later search: %v", err)
+		}
+	})
+}
+
+func TestHitsAllocateNothing(t *testing.T) {
+	cache := store.NewCache(newSlowKeys(), store.CacheOptions{})
+	create(t, cache, 1)
+	find(t, cache, 1)
+	find(t, cache, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for n, name := range map[int]string{1: "key", 2: "absent"} {
+		hash := hashOf(n)
+		if n := testing.AllocsPerRun(100, func() { _, _ = cache.FindKey(ctx, hash) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// Everything at once, for the race detector and the promise: a search that
+// begins after a change was answered sees it.
+func TestCacheUnderChanges(t *testing.T) {
+	cache := store.NewCache(newSlowKeys(), store.CacheOptions{Keys: 4, Absent: 4})
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			for round := range 500 {
+				n := worker // its own key, and those of others to read
+				key := create(t, cache, n)
+				if !find(t, cache, n) {
+					t.Error("a created key is not found")
+				}
+				find(t, cache, (n+round)%4)
+				if _, err := cache.DeleteKey(context.Background(), 0, key.ID); err != nil {
+					t.Error(err)
+				}
+				if find(t, cache, n) {
+					t.Error("a deleted key is found")
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func BenchmarkFindKeyHot(b *testing.B) {
+	const keys = 10_000
+	cache := store.NewCache(newSlowKeys(), store.CacheOptions{Keys: 2 * keys})
+	hashes := make([]apikey.Hash, keys)
+	for n := range keys {
+		hashes[n] = create(b, cache, n).Hash
+		find(b, cache, n)
+	}
+	b.Run("one goroutine", func(b *testing.B) {
+		b.ReportAllocs()
+		n := 0
+		for b.Loop() {
+			n++
+			_, _ = cache.FindKey(b.Context(), hashes[n%keys])
+		}
+	})
+	b.Run(fmt.Sprintf("%d at once", runtime.GOMAXPROCS(0)), func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for n := 0; pb.Next(); n++ {
+				_, _ = cache.FindKey(b.Context(), hashes[n%keys])
+			}
+		})
+	})
+}
