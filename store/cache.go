@@ -55,12 +55,13 @@ const (
 // a list perhaps, must not be told otherwise: the key that is being deleted is
 // read from the inner store however it is cached, that the hash of a key which
 // is being created has none is forgotten first and not entered, and no search
-// waits for a load that began before it. Nor does one ever wait for a load
-// that noted an older generation.
+// waits for the load of another. Nor does one ever wait for a load that noted
+// an older generation.
 //
 // A change whose outcome is unknown, as with [ErrUnavailable], may still be
 // made after it was answered, which no generation can tell. Its key remains in
-// doubt: what the inner store says of it is passed on and not entered.
+// doubt: what the inner store says of it is passed on and not entered. Nor do
+// searches share a load from then on.
 type Cache struct {
 	Store  // what is decorated
 	shards []*cacheShard
@@ -107,8 +108,9 @@ func (c *Cache) shard(hash *apikey.Hash) *cacheShard {
 var errAbsent = fmt.Errorf("finding key: %w", ErrNotFound)
 
 // FindKey implements [Keys]. A key that is cached is found without an
-// allocation. Searches for one key that is not cached share a load; each ends
-// with its own ctx, and the load ends with the last of them.
+// allocation. Searches for one key that is not cached share a load, as long as
+// no change of a key is under way; each ends with its own ctx, and the load
+// with the last of them.
 func (c *Cache) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("finding key: %w", err)
@@ -155,7 +157,7 @@ type load struct {
 // join returns the load to wait for, a new one unless one is under way that
 // sees every change which this search must see. The shard must be locked.
 func (c *Cache) join(ctx context.Context, shard *cacheShard, hash apikey.Hash) *load {
-	if l := shard.loads[hash]; l != nil && l.generation == shard.generation && l.waiters > 0 && !c.doubts.changing() {
+	if l := shard.loads[hash]; l != nil && l.generation == shard.generation && l.waiters > 0 && c.doubts.none() {
 		shard.stats.Shared++
 		l.waiters++
 		return l
@@ -217,8 +219,8 @@ func (c *Cache) DeleteKey(ctx context.Context, owner apikey.UserID, id apikey.Ke
 	case err == nil:
 		c.shard(&deleted.Hash).forget(deleted.Hash)
 	case !known:
-		// The hash is not known. The doubt comes first: a load that begins
-		// after forgetID finds it, and one that began before enters nothing.
+		// The hash is not known. The doubt comes first: what is entered
+		// before it is removed, and nothing is entered after it.
 		c.doubts.keepDoubting(id)
 		for _, shard := range c.shards {
 			shard.forgetID(id)

@@ -42,14 +42,15 @@ func (s *slowKeys) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, 
 	s.mu.Lock()
 	key, closed := s.keys[hash], s.closed
 	s.mu.Unlock()
+	err := ctx.Err()
 	if s.findHeld != nil {
 		s.findHeld(ctx, "after")
 	}
 	switch {
 	case closed:
 		return nil, store.ErrClosed
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
+	case err != nil:
+		return nil, err
 	case key == nil:
 		return nil, fmt.Errorf("slow: %w", store.ErrNotFound)
 	}
@@ -171,70 +172,70 @@ func (s *slowKeys) hold(stage string) (release func()) {
 // when the change is at one of its stages. Nothing that begins once the change
 // was answered may see what the load read.
 func TestLateLoads(t *testing.T) {
+	const before, after, later = "before it is made", "before it is answered", "later"
 	for _, c := range []struct {
 		name   string
-		exists bool                                            // before the change
-		change func(cache *store.Cache, inner *slowKeys) error // makes it untrue
-		goOn   string                                          // when the load goes on
-	}{
-		{"a deletion, then the load goes on", true, deleteOne, ""},
-		{"the load goes on before the deletion is made", true, deleteOne, "before"},
-		{"the load goes on before the deletion is answered", true, deleteOne, "after"},
-		{"a creation, then the load goes on", false, createOne, ""},
-		{"the load goes on before the creation is made", false, createOne, "before"},
-		{"the load goes on before the creation is answered", false, createOne, "after"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				inner := newSlowKeys()
-				cache := store.NewCache(inner, store.CacheOptions{})
-				if c.exists {
-					create(t, cache, 1)
-				}
-				release := inner.hold("after")
-				early := make(chan bool)
-				go func() { early <- find(t, cache, 1) }()
-				synctest.Wait()
-				goOn := sync.OnceFunc(func() { release(); synctest.Wait() })
-				inner.changed = func(stage string) error {
-					if stage == c.goOn {
+		exists bool // before the change
+		change func(*store.Cache) error
+	}{{"deletion", true, deleteOne}, {"creation", false, createOne}} {
+		for _, when := range []struct{ begins, goesOn string }{
+			{"earlier", before}, {"earlier", after}, {"earlier", later}, {before, before}, {before, after}, {before, later},
+		} {
+			t.Run(fmt.Sprintf("%s, the load begins %s and goes on %s", c.name, when.begins, when.goesOn), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					inner := newSlowKeys()
+					cache := store.NewCache(inner, store.CacheOptions{})
+					if c.exists {
+						create(t, cache, 1)
+					}
+					release := inner.hold("after")
+					result := make(chan bool, 1)
+					begin := func() {
+						go func() { result <- find(t, cache, 1) }()
+						synctest.Wait()
+					}
+					goOn := func() {
+						release()
+						synctest.Wait()
+					}
+					if when.begins == "earlier" {
+						begin()
+					}
+					inner.changed = func(stage string) error {
+						if stage == "before" && when.begins == before {
+							begin()
+						}
+						if stage == "before" && when.goesOn == before || stage == "after" && when.goesOn == after {
+							goOn()
+						}
+						return nil
+					}
+					if err := c.change(cache); err != nil {
+						t.Fatal(err)
+					}
+					if when.goesOn == later {
 						goOn()
 					}
-					return nil
-				}
-				// Whoever waits with the load may be told what it read; it
-				// needs no waiting goroutine for that.
-				result := make(chan bool, 1)
-				go func() { result <- <-early }()
-				if err := c.change(cache, inner); err != nil {
-					t.Fatal(err)
-				}
-				inner.changed = nil
-				for range 2 {
-					if find(t, cache, 1) == c.exists {
-						t.Error("a search after the change sees the state before it")
+					if <-result != c.exists {
+						t.Error("the load does not tell what it read")
 					}
-				}
-				goOn()
-				if <-result != c.exists {
-					t.Error("the early search does not see what was there when it read")
-				}
-				for range 2 {
-					if find(t, cache, 1) == c.exists {
-						t.Error("the late load brought back the state before the change")
+					for range 2 {
+						if find(t, cache, 1) == c.exists {
+							t.Error("the load brought back the state before the change")
+						}
 					}
-				}
+				})
 			})
-		})
+		}
 	}
 }
 
-func deleteOne(cache *store.Cache, _ *slowKeys) error {
+func deleteOne(cache *store.Cache) error {
 	_, err := cache.DeleteKey(context.Background(), 0, 1)
 	return err
 }
 
-func createOne(cache *store.Cache, _ *slowKeys) error {
+func createOne(cache *store.Cache) error {
 	_, err := cache.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(1), Name: "key", Owner: 1})
 	return err
 }
@@ -246,7 +247,7 @@ func TestSearchesSeeAChangeThatIsNotAnsweredYet(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		exists bool
-		change func(cache *store.Cache, inner *slowKeys) error
+		change func(*store.Cache) error
 	}{{"deletion", true, deleteOne}, {"creation", false, createOne}} {
 		for _, load := range []string{"the old state is cached", "the old state is being loaded"} {
 			t.Run(c.name+", "+load, func(t *testing.T) {
@@ -272,7 +273,7 @@ func TestSearchesSeeAChangeThatIsNotAnsweredYet(t *testing.T) {
 						}
 						return nil
 					}
-					if err := c.change(cache, inner); err != nil {
+					if err := c.change(cache); err != nil {
 						t.Fatal(err)
 					}
 					release()
@@ -294,7 +295,7 @@ func TestChangesOfUnknownOutcome(t *testing.T) {
 		find(t, cache, 1)
 		find(t, cache, 2)
 		inner.changed = func(string) error { return store.ErrUnavailable }
-		if err := deleteOne(cache, inner); !errors.Is(err, store.ErrUnavailable) {
+		if err := deleteOne(cache); !errors.Is(err, store.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		inner.changed = nil
@@ -316,7 +317,7 @@ func TestChangesOfUnknownOutcome(t *testing.T) {
 		inner := newSlowKeys()
 		cache := store.NewCache(inner, store.CacheOptions{})
 		inner.changed = func(string) error { return store.ErrUnavailable }
-		if err := createOne(cache, inner); !errors.Is(err, store.ErrUnavailable) {
+		if err := createOne(cache); !errors.Is(err, store.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		inner.changed = nil
@@ -383,16 +384,26 @@ func TestAbandonedLoad(t *testing.T) {
 		inner := newSlowKeys()
 		cache := store.NewCache(inner, store.CacheOptions{})
 		create(t, cache, 1)
-		ended := make(chan struct{})
-		var once sync.Once
-		inner.findHeld = func(ctx context.Context, stage string) {
-			once.Do(func() { <-ctx.Done(); close(ended) })
+		next, ended := make(chan struct{}), make(chan struct{})
+		var first atomic.Bool
+		inner.findHeld = func(ctx context.Context, _ string) {
+			if first.CompareAndSwap(false, true) {
+				<-ctx.Done()
+				<-next
+				close(ended)
+			}
 		}
 		ctx, leave := context.WithCancel(t.Context())
 		go cache.FindKey(ctx, hashOf(1))
 		synctest.Wait()
 		leave()
-		<-ended
+		found := make(chan bool)
+		go func() { found <- find(t, cache, 1) }()
+		synctest.Wait()
+		close(next)
+		if <-ended; !<-found {
+			t.Error("a search that began before it ended failed with it")
+		}
 		if !find(t, cache, 1) {
 			t.Error("the next search failed with the abandoned one")
 		}
@@ -468,6 +479,49 @@ func TestCloseEndsSearches(t *testing.T) {
 		if _, err := cache.FindKey(context.Background(), hashOf(1)); !errors.Is(err, store.ErrClosed) {
 			t.Errorf("a later search: %v", err)
 		}
+	})
+}
+
+// What a load read before the store was closed is not found afterwards.
+func TestNoLoadOutlivesClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		inner.hold("after")
+		go cache.FindKey(context.Background(), hashOf(1))
+		synctest.Wait()
+		if err := cache.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.FindKey(context.Background(), hashOf(1)); !errors.Is(err, store.ErrClosed) {
+			t.Errorf("got %v, want ErrClosed", err)
+		}
+	})
+}
+
+// Searches share no load while a change may come to be made between them.
+func TestNoSharingInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		create(t, cache, 1)
+		inner.changed = func(string) error { return store.ErrUnavailable }
+		if err := deleteOne(cache); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		release := inner.hold("after")
+		go find(t, cache, 1)
+		synctest.Wait()
+		inner.changed = nil
+		if err := inner.change(func() { clear(inner.keys) }); err != nil { // the late commit
+			t.Fatal(err)
+		}
+		if find(t, cache, 1) {
+			t.Error("a search shared a load that read before the deletion was made")
+		}
+		release()
+		synctest.Wait()
 	})
 }
 

@@ -38,12 +38,11 @@ func (s *cacheShard) forget(hash apikey.Hash) {
 	s.absent.Remove(hash)
 }
 
-// forgetID is forget for a key whose hash is not known. It looks at every key
-// of the shard, without making any of them more recent.
+// forgetID removes a key whose hash is not known. It looks at every key of the
+// shard, without making any of them more recent.
 func (s *cacheShard) forgetID(id apikey.KeyID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.generation++
 	for _, hash := range s.keys.Keys() {
 		if key, _ := s.keys.Peek(hash); key != nil && key.ID == id {
 			s.keys.Remove(hash)

@@ -7,29 +7,29 @@ import (
 	"github.com/tokenkithq/authz/apikey"
 )
 
-// maxDoubts bounds the ids, and the hashes, of changes with an unknown
-// outcome. Beyond it nothing more is cached: slow, and right.
+// maxDoubts bounds the changes with an unknown outcome that are remembered.
+// Beyond it nothing more is cached: slow, and right.
 const maxDoubts = 10_000
 
 // doubts are the marks of changes to keys that are under way, or were answered
 // without being known to be made or not. The zero value holds none.
 type doubts struct {
 	underWay atomic.Int64 // changes
+	unknown  atomic.Int64 // changes of unknown outcome
 
 	mu        sync.Mutex
 	deletions map[apikey.KeyID]int // how many are under way
 	creations map[apikey.Hash]int  // how many are under way or of unknown outcome
 	lasting   map[apikey.KeyID]struct{}
-	unknown   int  // creations of unknown outcome
-	lost      bool // there were more than maxDoubts of either
+	lost      bool // there were more than maxDoubts of unknown outcome
 }
 
-// changing reports whether any change is under way.
-func (d *doubts) changing() bool { return d.underWay.Load() != 0 }
+// none reports whether no change is under way or may yet be made.
+func (d *doubts) none() bool { return d.underWay.Load() == 0 && d.unknown.Load() == 0 }
 
 // deleting reports whether the deletion of a key is under way.
 func (d *doubts) deleting(id apikey.KeyID) bool {
-	if !d.changing() {
+	if d.underWay.Load() == 0 {
 		return false
 	}
 	d.mu.Lock()
@@ -51,7 +51,7 @@ func (d *doubts) beginDelete(id apikey.KeyID) {
 func (d *doubts) keepDoubting(id apikey.KeyID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.lost = d.lost || len(d.lasting) >= maxDoubts; d.lost {
+	if d.lost = d.unknown.Add(1) > maxDoubts; d.lost {
 		return
 	}
 	if d.lasting == nil {
@@ -85,8 +85,7 @@ func (d *doubts) endCreate(hash apikey.Hash, known bool) {
 	defer d.mu.Unlock()
 	d.underWay.Add(-1)
 	if !known {
-		d.unknown++
-		if d.lost = d.lost || d.unknown > maxDoubts; !d.lost {
+		if d.lost = d.unknown.Add(1) > maxDoubts; !d.lost {
 			return
 		}
 	}

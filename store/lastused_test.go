@@ -218,6 +218,27 @@ func TestLastUsedWritesInBatches(t *testing.T) {
 	}
 }
 
+// What one flush could not write does not stand in the way of the next.
+func TestLastUsedAfterAFailedBatch(t *testing.T) {
+	keys := &touches{err: store.ErrUnavailable}
+	used := store.NewLastUsed(keys, store.LastUsedOptions{})
+	for _, at := range []time.Time{noon, noon.Add(time.Minute)} {
+		for id := range apikey.KeyID(10_000) {
+			used.Touch(id+1, at)
+		}
+		err := used.Flush(t.Context())
+		if !errors.Is(err, keys.err) {
+			t.Fatal(err)
+		}
+		keys.err = nil
+	}
+	for id := range apikey.KeyID(10_000) {
+		if at := keys.times[id+1]; at != noon.Add(time.Minute) {
+			t.Fatalf("key %d was last used at %v", id+1, at)
+		}
+	}
+}
+
 func TestTouchAllocatesNothing(t *testing.T) {
 	used := store.NewLastUsed(&touches{}, store.LastUsedOptions{})
 	now := noon
