@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -93,8 +94,8 @@ func (g guards) recover(w *trackedWriter, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler {
-		panic(cause)
+	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler)
 	}
 	if r.Context().Err() == nil {
 		g.logger.ErrorContext(r.Context(), "request failed unexpectedly", "route", r.Pattern, "stack", string(debug.Stack()))

@@ -66,7 +66,7 @@ type harness struct {
 	clock    *clock
 	log      *lockedBuffer
 	operator *admin.OperatorClient
-	// described is what the API says of itself, read at the first call.
+	// described is what the API says of itself.
 	described description
 }
 
@@ -89,6 +89,7 @@ func newHarness(t *testing.T, change func(*admin.Options)) *harness {
 		t.Fatal(err)
 	}
 	h.operator = admin.NewLocalOperatorClient(h.admin.Operator())
+	h.described = h.describe()
 	for _, user := range []admin.NewUser{
 		{Name: "ada", Email: "ada@example.com", Password: adaPassword}, {Name: "bob", Password: bobPassword},
 	} {

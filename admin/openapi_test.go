@@ -48,9 +48,6 @@ func (h *harness) describe() description {
 // among its documented answers: status, media type and headers.
 func (h *harness) checkDocumented(method, path string, w *httptest.ResponseRecorder) {
 	h.t.Helper()
-	if h.described.Paths == nil {
-		h.described = h.describe()
-	}
 	operations := h.described.Paths[strings.TrimSuffix(path, "/")+"/"]
 	if operations == nil {
 		operations = h.described.Paths[path]

@@ -111,11 +111,10 @@ func parseValue(decoder *jsontext.Decoder, depth int) (any, error) {
 	case '"':
 		return token.String(), nil
 	case '0':
-		number, err := strconv.ParseInt(token.String(), 10, 64)
-		if err != nil {
-			return notInteger{}, nil
+		if number, err := strconv.ParseInt(token.String(), 10, 64); err == nil {
+			return number, nil
 		}
-		return number, nil
+		return notInteger{}, nil
 	case 't', 'f':
 		return token.Bool(), nil
 	default:
