@@ -397,6 +397,7 @@ func TestAbandonedLoad(t *testing.T) {
 		go cache.FindKey(ctx, hashOf(1))
 		synctest.Wait()
 		leave()
+		synctest.Wait()
 		found := make(chan bool)
 		go func() { found <- find(t, cache, 1) }()
 		synctest.Wait()
