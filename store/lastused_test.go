@@ -48,6 +48,25 @@ func (s *touches) TouchKeys(ctx context.Context, used map[apikey.KeyID]time.Time
 	return nil
 }
 
+// changes returns how many there were.
+func (s *touches) changes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls)
+}
+
+func (s *touches) at(id apikey.KeyID) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.times[id]
+}
+
+func (s *touches) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestLastUsedWritesEverySoOften(t *testing.T) {
@@ -64,18 +83,18 @@ func TestLastUsedWritesEverySoOften(t *testing.T) {
 		used.Touch(2, noon)
 		time.Sleep(store.DefaultLastUsedEvery - time.Nanosecond)
 		synctest.Wait()
-		if len(keys.calls) != 0 {
+		if keys.changes() != 0 {
 			t.Error("uses were written before the interval was over")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if len(keys.calls) != 1 || keys.times[1] != noon.Add(3*time.Second) || keys.times[2] != noon {
-			t.Errorf("after one interval: %v in %v changes", keys.times, keys.calls)
+		if keys.changes() != 1 || keys.at(1) != noon.Add(3*time.Second) || keys.at(2) != noon {
+			t.Errorf("after one interval: %v and %v in %d changes", keys.at(1), keys.at(2), keys.changes())
 		}
 		time.Sleep(3 * store.DefaultLastUsedEvery)
 		synctest.Wait()
-		if len(keys.calls) != 1 {
-			t.Errorf("%d changes, though no key was used", len(keys.calls)-1)
+		if keys.changes() != 1 {
+			t.Errorf("%d changes, though no key was used", keys.changes()-1)
 		}
 		used.Touch(3, noon)
 		cancel()
@@ -85,7 +104,7 @@ func TestLastUsedWritesEverySoOften(t *testing.T) {
 		if waiting := used.Stats().Waiting; waiting != 1 {
 			t.Errorf("%d uses wait, want 1", waiting)
 		}
-		if err := used.Flush(t.Context()); err != nil || keys.times[3] != noon {
+		if err := used.Flush(t.Context()); err != nil || keys.at(3) != noon {
 			t.Errorf("the last use was not written: %v", err)
 		}
 	})
@@ -107,11 +126,11 @@ func TestLastUsedKeepsWhatCouldNotBeWritten(t *testing.T) {
 		}
 		used.Touch(1, noon.Add(time.Hour)) // newer than what waits
 		used.Touch(2, noon)                // older
-		keys.err = nil
+		keys.fail(nil)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if keys.times[1] != noon.Add(time.Hour) || keys.times[2] != noon.Add(time.Minute) {
-			t.Errorf("written %v", keys.times)
+		if keys.at(1) != noon.Add(time.Hour) || keys.at(2) != noon.Add(time.Minute) {
+			t.Errorf("written %v and %v", keys.at(1), keys.at(2))
 		}
 		if waiting := used.Stats().Waiting; waiting != 0 {
 			t.Errorf("%d uses wait, want none", waiting)
