@@ -43,8 +43,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // Options say what a file is and how it is opened. Kind, Version and Buckets
@@ -100,9 +98,8 @@ func (o Options) withDefaults() (Options, error) {
 type File struct {
 	path    string
 	options Options
-	db      *bbolt.DB
 	seeds   map[string]uint32 // of the checksums, by bucket; never changes
-	raw     *os.File          // a second descriptor of db's file, for repairing its meta pages
+	raw     *os.File          // a descriptor of the file, for repairing its meta pages
 
 	queue    chan *update
 	stopping chan struct{} // closed by Close
@@ -113,10 +110,10 @@ type File struct {
 	epoch atomic.Pointer[epoch]
 
 	// Only the writer uses these.
-	transaction uint64   // the last one that was acknowledged
-	suspect     bool     // a commit failed, and may have left its meta page
-	broken      error    // writing ended for good
-	past        []*epoch // whose reads must end before the next change
+	transaction uint64 // the last one that was acknowledged
+	suspect     bool   // a commit failed, and may have left its meta page
+	broken      error  // writing ended for good
+	past        *epoch // whose reads must end before the next change
 }
 
 // Open opens the file at path, or creates it, and verifies all of it: about a
@@ -150,9 +147,9 @@ func (f *File) View(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 func (f *File) view(fn func(tx *Tx) error) (err error) {
-	leave := f.enter()
-	defer leave()
-	btx, err := f.db.Begin(false)
+	e := f.enter()
+	defer e.readers.RUnlock()
+	btx, err := e.db.Begin(false)
 	if err != nil {
 		select {
 		case <-f.stopping:
@@ -180,7 +177,10 @@ func (f *File) Close() error {
 	f.closing.Do(func() {
 		close(f.stopping)
 		<-f.stopped
-		f.closeErr = errors.Join(f.raw.Close(), f.db.Close())
+		if f.past != nil {
+			f.closeErr = f.past.db.Close()
+		}
+		f.closeErr = errors.Join(f.closeErr, f.epoch.Load().db.Close(), f.raw.Close())
 	})
 	return f.closeErr
 }

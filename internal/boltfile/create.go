@@ -41,7 +41,7 @@ func replaceFile(ctx context.Context, path string, o Options, write func(temp st
 		return fmt.Errorf("opening the folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	if err := lock(ctx, dir, unix.LOCK_EX, o.LockTimeout); err != nil {
+	if err := lockFolder(ctx, dir, unix.LOCK_EX, o.LockTimeout); err != nil {
 		return fmt.Errorf("the folder: %w", err)
 	}
 	temp := temporary(path)

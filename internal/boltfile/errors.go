@@ -59,6 +59,9 @@ func refuse(path string, err error, advice string) error {
 // writeError says which of this package's errors a failed write is. The
 // library below drops the number of some errors and keeps their text.
 func writeError(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) || strings.HasSuffix(err.Error(), full.Error()) {
 			return fmt.Errorf("%w: %w", ErrFull, err)

@@ -39,16 +39,16 @@ func open(ctx context.Context, path string, o Options) (*File, error) {
 	}
 	db, err := openMap(path, file, o)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), raw.Close(), file.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), raw.Close())
 	}
 	f := &File{
-		path: path, options: o, db: db, raw: raw, seeds: map[string]uint32{}, transaction: report.Transaction,
+		path: path, options: o, raw: raw, seeds: map[string]uint32{}, transaction: report.Transaction,
 		queue: make(chan *update, queueLength), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	for _, b := range report.Buckets {
 		f.seeds[b.Name] = bucketSeed(b.Name)
 	}
-	f.epoch.Store(new(epoch))
+	f.epoch.Store(&epoch{db: db})
 	if o.ReadOnly {
 		close(f.stopped)
 		return f, nil
@@ -114,15 +114,34 @@ func check(ctx context.Context, path string, file *os.File, how int, o Options) 
 	return nil
 }
 
-// lock takes the lock that the library below takes too: it belongs to what
-// was opened, so both succeed.
+// lock keeps other processes out: by the lock that the library below takes,
+// too, and before that by one that it does not know, and so cannot give up.
+// Both belong to what was opened, not to the process, so that two Files in one
+// process exclude each other, and so that a duplicate shares them.
 func lock(ctx context.Context, file *os.File, how int, timeout time.Duration) error {
+	own := unix.Flock_t{Type: unix.F_WRLCK}
+	if how == unix.LOCK_SH {
+		own.Type = unix.F_RDLCK
+	}
+	err := retry(ctx, timeout, func() error { return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &own) })
+	if err != nil {
+		return err
+	}
+	return lockFolder(ctx, file, how, timeout)
+}
+
+// lockFolder takes the only lock that a folder has.
+func lockFolder(ctx context.Context, file *os.File, how int, timeout time.Duration) error {
+	return retry(ctx, timeout, func() error { return unix.Flock(int(file.Fd()), how|unix.LOCK_NB) })
+}
+
+func retry(ctx context.Context, timeout time.Duration, try func() error) error {
 	for deadline := time.Now().Add(timeout); ; {
-		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
+		err := try()
 		if err == nil {
 			return nil
 		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+		if err != unix.EWOULDBLOCK && err != unix.EACCES && err != unix.EINTR {
 			return fmt.Errorf("locking: %w", err)
 		}
 		if !time.Now().Before(deadline) {
@@ -149,7 +168,7 @@ func duplicate(file *os.File) (*os.File, error) {
 func openMap(path string, file *os.File, o Options) (db *bbolt.DB, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = damagedf("opening: %v", reason)
+			err = damagedf("mapping: %v", reason)
 		}
 	}()
 	options := bbolt.Options{

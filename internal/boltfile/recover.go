@@ -9,16 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// epoch counts the reads that began between two repairs.
-type epoch struct{ readers sync.RWMutex }
+// epoch is one map of the file, and counts the reads that use it.
+type epoch struct {
+	readers sync.RWMutex
+	db      *bbolt.DB
+}
 
-// enter counts a read and returns how to end it.
-func (f *File) enter() (leave func()) {
+// enter counts a read in the present epoch. Its readers must be unlocked when
+// the read ends.
+func (f *File) enter() *epoch {
 	for {
 		e := f.epoch.Load()
 		if e.readers.TryRLock() {
 			if f.epoch.Load() == e {
-				return e.readers.RUnlock
+				return e
 			}
 			e.readers.RUnlock()
 		}
@@ -26,14 +30,19 @@ func (f *File) enter() (leave func()) {
 }
 
 // recoverWrites makes writing safe again after a failed commit, or returns
-// why it is not.
+// why it is not yet.
 //
-// Where the data of a commit failed, the library below has forgotten it and
-// nothing refers to its pages. Where its meta page or the last sync failed,
-// nobody knows which meta page the disk has, and after a failed sync the page
-// cache shows as clean what never arrived. Going on would overwrite pages that
-// the one on the disk still needs. So the newest meta page, whose data was
-// synced, is written once more, and nothing else before that is synced.
+// Where the data of a commit could not be written, nothing refers to its
+// pages. Where its meta page or the last sync failed, nobody knows which meta
+// page the disk has: after a failed sync, Linux shows as written what never
+// arrived, and the next sync succeeds without it. To go on would be to
+// overwrite pages that the meta page on the disk still needs. So the newest
+// meta page, whose data was synced before it, is written once more.
+//
+// What the library below remembers of free pages is then perhaps that of the
+// other meta page. It is made to read the file anew, as after a restart; the
+// reads of the old map go on, and the next change waits for them, since the
+// new one does not know what they still need.
 func (f *File) recoverWrites() error {
 	if f.broken != nil {
 		return f.broken
@@ -42,55 +51,75 @@ func (f *File) recoverWrites() error {
 		return nil
 	}
 	newest, err := f.rewriteMetas()
+	if errors.Is(err, ErrDamaged) {
+		f.broken = err
+		return err
+	}
 	if err != nil {
 		return writeError(fmt.Errorf("after a failed commit: %w", err))
 	}
-	if newest != f.transaction {
-		// The library counts as free what that commit freed, though reads that
-		// began before it still use it.
-		past := f.epoch.Swap(new(epoch))
-		f.past = append(f.past, past)
-		f.transaction = newest
-	}
-	for len(f.past) > 0 {
-		if !f.past[0].readers.TryLock() {
-			return fmt.Errorf("%w: after a failed commit: reads that began before it go on", ErrUnavailable)
+	f.transaction = newest
+	if f.past == nil {
+		file, err := duplicate(f.raw)
+		if err != nil {
+			return writeError(err)
 		}
-		f.past = f.past[1:]
+		db, err := openMap(f.path, file, f.options)
+		if err != nil {
+			return writeError(fmt.Errorf("after a failed commit: %w", err))
+		}
+		f.past = f.epoch.Swap(&epoch{db: db})
 	}
-	btx, err := f.db.Begin(true)
-	if errors.Is(err, bbolt.ErrInvalidMapping) {
-		f.broken = fmt.Errorf("%w: its map was lost; restart the program", ErrUnavailable)
-		return f.broken
+	if !f.past.readers.TryLock() {
+		return fmt.Errorf("%w: after a failed commit: reads that began before it go on", ErrUnavailable)
 	}
+	err = f.past.db.Close()
+	f.past, f.suspect = nil, false
 	if err != nil {
 		return writeError(err)
 	}
-	f.suspect = false
-	return btx.Rollback()
+	// Closing gave up the lock that the library takes. The other lock of this
+	// package was kept, so this one is for the library's own tools only.
+	_ = unix.Flock(int(f.raw.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	return nil
 }
 
-// rewriteMetas writes both meta pages as they are, or the older one as a copy
-// of the newer where it is not whole, and syncs them.
-func (f *File) rewriteMetas() (newest uint64, err error) {
-	both := make(page, 2*pageSize)
+// newestMeta returns the newest transaction that a whole meta page names.
+func (f *File) newestMeta() (uint64, error) {
+	_, newest, err := f.readMetas()
+	return newest, err
+}
+
+// readMetas reads both meta pages. One that is not whole becomes the one that
+// stands before the other.
+func (f *File) readMetas() (both page, newest uint64, err error) {
+	both = make(page, 2*pageSize)
 	if _, err := f.raw.ReadAt(both, 0); err != nil {
+		return nil, 0, fmt.Errorf("reading the meta pages: %w", err)
+	}
+	pages := [2]page{both[:pageSize], both[pageSize:]}
+	for i, p := range pages {
+		m, err := readMeta(p, uint64(i))
+		if err == nil {
+			newest = max(newest, m.transaction)
+			continue
+		}
+		other, err := readMeta(pages[1-i], uint64(1-i))
+		if err != nil {
+			return nil, 0, damagedf("both meta pages fail their checksum")
+		}
+		copy(p, pages[1-i])
+		writeMeta(p, other.transaction-1)
+	}
+	return both, newest, nil
+}
+
+// rewriteMetas writes both meta pages as they are, or should be, and syncs
+// them.
+func (f *File) rewriteMetas() (newest uint64, err error) {
+	both, newest, err := f.readMetas()
+	if err != nil {
 		return 0, err
-	}
-	first, firstErr := readMeta(both[:pageSize], 0)
-	second, secondErr := readMeta(both[pageSize:], 1)
-	if firstErr != nil && secondErr != nil {
-		f.broken = damagedf("both meta pages fail their checksum")
-		return 0, f.broken
-	}
-	if firstErr != nil {
-		copy(both[:pageSize], both[pageSize:])
-		writeMeta(both[:pageSize], second.transaction-1)
-		first.transaction = second.transaction - 1
-	} else if secondErr != nil {
-		copy(both[pageSize:], both[:pageSize])
-		writeMeta(both[pageSize:], first.transaction-1)
-		second.transaction = first.transaction - 1
 	}
 	if _, err := f.raw.WriteAt(both, 0); err != nil {
 		return 0, err
@@ -98,5 +127,5 @@ func (f *File) rewriteMetas() (newest uint64, err error) {
 	if err := unix.Fdatasync(int(f.raw.Fd())); err != nil {
 		return 0, err
 	}
-	return max(first.transaction, second.transaction), nil
+	return newest, nil
 }

@@ -166,7 +166,7 @@ func (f *File) commitBatch(batch []*update) (err error) {
 			err = writeError(err)
 		}
 	}()
-	btx, err := f.db.Begin(true)
+	btx, err := f.epoch.Load().db.Begin(true)
 	if err != nil {
 		f.suspect = true
 		return writeError(err)
@@ -189,6 +189,10 @@ func (f *File) commitBatch(batch []*update) (err error) {
 	committing = true
 	transaction := tx.state.transaction
 	if err := btx.Commit(); err != nil {
+		if newest, readErr := f.newestMeta(); readErr != nil || newest != f.transaction {
+			// Its meta page may be on the disk, so this is never ErrFull.
+			err = fmt.Errorf("%w: the change may still be made: %v", ErrUnavailable, err)
+		}
 		return err
 	}
 	f.transaction = transaction
