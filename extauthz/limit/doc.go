@@ -43,9 +43,14 @@
 //
 // The price, after an unclean stop and for the next 61 minutes, is q calls of
 // each key; for a key with a limit of 1 that is its only one. A key that was
-// created after the service came back pays nothing. Where a key's limit is
-// lowered after a crash and before its first call since, q is that of the new
-// limit or of the last one saved with its calls, whichever is larger.
+// created after the service came back pays nothing. The first call of a key
+// that was created since the last save waits to be saved.
+//
+// What a crash can cost is bounded by q for the limit that a key had then. It
+// pays q for the larger of the limit it now has and the last one that was
+// saved with its calls. So where a limit is lowered between a crash and the
+// key's first call since, or in the second before the crash, calls made under
+// the old limit and forgotten may exceed what the key pays.
 //
 // [Fast] gives this up: no call ever waits and no key pays, but up to a second
 // of calls may be forgotten by a crash, more while saving fails.

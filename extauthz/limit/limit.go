@@ -87,11 +87,13 @@ type Limiter struct {
 
 	rings  atomic.Int64  // in memory, those awaiting their reclaim included
 	cursor atomic.Uint32 // shard to sweep next
-	closed atomic.Bool
-	stop   chan struct{} // closed by Close
-	saver  *saver
-	counts counts
-	shards [shardCount]shard
+	// savedWall is Clock.Latest of the last save that succeeded.
+	savedWall atomic.Int64
+	closed    atomic.Bool
+	stop      chan struct{} // closed by Close
+	saver     *saver
+	counts    counts
+	shards    [shardCount]shard
 }
 
 // New returns a limiter that continues where its journal left off. A journal
@@ -183,7 +185,7 @@ func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, now time.Time) (Re
 	}
 	mustWait := false
 	if l.journal != nil {
-		mustWait = l.note(s, r, i, limit)
+		mustWait = l.note(s, r, i, key)
 	}
 	s.mu.Unlock()
 	if mustWait {
@@ -196,19 +198,23 @@ func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, now time.Time) (Re
 
 // note counts a call that is to be saved and reports whether it must be saved
 // before it may pass.
-func (l *Limiter) note(s *shard, r *ring, i, limit uint32) (mustWait bool) {
-	r.limit = limit
+//
+// The first calls of a key so new that the journal knows no time so late must
+// be: if the wall clock went back while the service was down, the key would
+// look as though it was created since, and pay nothing for what was forgotten.
+func (l *Limiter) note(s *shard, r *ring, i uint32, key *apikey.Key) (mustWait bool) {
+	r.limit = key.RateLimitPerHour
 	unsaved := r.seq - r.saved
 	r.seq++
 	s.markDirty(r, i)
 	if !l.exact {
 		return false
 	}
-	q := unsavedCalls(limit)
+	q := unsavedCalls(r.limit)
 	if q >= 16 && unsaved == q/2 {
 		l.saver.kick()
 	}
-	return unsaved >= q
+	return unsaved >= q || (!r.kept && key.CreatedAt.UnixMilli() > l.savedWall.Load())
 }
 
 // unsavedCalls is q: how many calls of a key may pass before they are saved.
@@ -220,7 +226,12 @@ func (l *Limiter) settle(r *ring, key *apikey.Key) (charged uint64) {
 	created := key.CreatedAt.UnixMilli()
 	limit := max(key.RateLimitPerHour, r.limit)
 	for _, stop := range l.unclean {
-		if stop.Number <= r.settled || stop.paid(r.seen) || created > stop.Wall {
+		if stop.Number <= r.settled || stop.paid(r.seen) {
+			continue
+		}
+		// A key that the journal knows was there before, whatever the clocks
+		// said when it was created.
+		if !r.kept && created > stop.Wall {
 			continue
 		}
 		times := uint64(min(stop.Stops, stop.Number-r.settled))
@@ -264,6 +275,11 @@ func (l *Limiter) Peek(key *apikey.Key, now time.Time) Result {
 		result.Allowed, result.Remaining = true, limit-uint32(r.out)
 	}
 	return result
+}
+
+// unsettled reports whether a ring may still have to pay.
+func (l *Limiter) unsettled(r *ring, at int64) bool {
+	return r.settled != l.lastStop && !l.unclean[len(l.unclean)-1].paid(at)
 }
 
 // shardCount is a power of two.

@@ -52,6 +52,7 @@ type ring struct {
 	first   uint32 // the oldest minute with tokens, or the cell of the oldest stamp
 	form    form
 	used    bool
+	kept    bool // the journal has a record of it
 	dirty   bool // in its shard's list of rings to save
 	saving  bool // part of a save under way
 	cells   [maxExact]uint32
@@ -233,7 +234,7 @@ func (r *ring) appendDue(due []Due) []Due {
 
 // restore fills an empty ring with what a journal kept of it.
 func (r *ring) restore(record *Record, now int64) {
-	r.key, r.seen, r.settled, r.limit = record.Key, now, record.Settled, record.Limit
+	r.key, r.seen, r.settled, r.limit, r.kept = record.Key, now, record.Settled, record.Limit, true
 	// No token is out for longer; a later time could only come from a journal
 	// whose clock is wrong.
 	latest := int64(minuteOf(now)+slots) * minute

@@ -114,7 +114,7 @@ func (l *Limiter) Run(ctx context.Context) error {
 		case <-l.stop:
 			return nil
 		case <-tick.C:
-			l.sweepSome(l.clock.at(l.now()))
+			l.sweepSome(l.clock.at(l.now()), 60)
 			if l.journal == nil || l.idle() {
 				continue
 			}
@@ -184,7 +184,7 @@ func (l *Limiter) loadRecord(record *Record) error {
 	s := l.shardOf(record.Key)
 	var r ring
 	r.restore(record, l.clock.base)
-	if r.out == 0 {
+	if r.out == 0 && !l.unsettled(&r, l.clock.base) {
 		s.gone = append(s.gone, record.Key)
 		return nil
 	}
@@ -284,7 +284,7 @@ func (l *Limiter) saveBatch(ctx context.Context, running bool) error {
 		r := t.shard.ring(t.place)
 		r.saving = false
 		if err == nil {
-			r.saved = t.seq
+			r.saved, r.kept = t.seq, true
 		} else {
 			t.shard.markDirty(r, t.place)
 		}
@@ -294,6 +294,7 @@ func (l *Limiter) saveBatch(ctx context.Context, running bool) error {
 		s.mu.Lock()
 		s.last = s.batch.State.Clock
 		s.mu.Unlock()
+		l.savedWall.Store(s.batch.State.Clock.Latest)
 	} else {
 		for _, id := range s.batch.Delete {
 			sh := l.shardOf(id)

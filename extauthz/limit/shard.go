@@ -59,11 +59,13 @@ func (s *shard) markDirty(r *ring, place uint32) {
 	}
 }
 
-// sweep reclaims the rings of one block that have no token out and nothing to
-// save, and returns how many they were.
-func (s *shard) sweep(at int64, journaled bool) (reclaimed int64) {
+// sweep reclaims the rings of one block of a shard that have no token out and
+// nothing to save.
+func (l *Limiter) sweep(s *shard, at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.blocks) == 0 {
-		return 0
+		return
 	}
 	s.swept %= len(s.blocks)
 	block := s.blocks[s.swept]
@@ -72,19 +74,18 @@ func (s *shard) sweep(at int64, journaled bool) (reclaimed int64) {
 		if !r.used || r.dirty || r.saving {
 			continue
 		}
-		if r.advance(at); r.out > 0 {
+		if r.advance(at); r.out > 0 || l.unsettled(r, at) {
 			continue
 		}
 		delete(s.index, r.key)
 		s.free = append(s.free, uint32(s.swept*blockRings+i))
-		if journaled {
+		if l.journal != nil {
 			s.gone = append(s.gone, r.key)
 		}
 		*r = ring{}
-		reclaimed++
+		l.rings.Add(-1)
 	}
 	s.swept++
-	return reclaimed
 }
 
 // claim gives a new key a ring, or nil where all are taken by keys with
@@ -115,24 +116,19 @@ func (l *Limiter) claim(s *shard, id apikey.KeyID, at int64) (*ring, uint32) {
 
 // sweepNext sweeps a block of the next shard in turn.
 func (l *Limiter) sweepNext(at int64) {
-	s := &l.shards[l.cursor.Add(1)%shardCount]
-	s.mu.Lock()
-	l.rings.Add(-s.sweep(at, l.journal != nil))
-	s.mu.Unlock()
+	l.sweep(&l.shards[l.cursor.Add(1)%shardCount], at)
 }
 
-// sweepSome sweeps about a sixtieth of all blocks, so that Run gets through
-// them in a minute.
-func (l *Limiter) sweepSome(at int64) {
+// sweepSome sweeps a share of all blocks, so that Run gets through them in
+// about a minute.
+func (l *Limiter) sweepSome(at int64, share int) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
 		blocks := len(s.blocks)
 		s.mu.Unlock()
-		for range (blocks + 59) / 60 {
-			s.mu.Lock()
-			l.rings.Add(-s.sweep(at, l.journal != nil))
-			s.mu.Unlock()
+		for range (blocks + share - 1) / share {
+			l.sweep(s, at)
 		}
 	}
 }
