@@ -167,6 +167,15 @@ func (t *Tx) NextSequence(bucket string) (uint64, error) {
 	return s.sequence, nil
 }
 
+// Sequence returns the last number that NextSequence handed out; 0 is none.
+func (t *Tx) Sequence(bucket string) (uint64, error) {
+	_, s, err := t.bucket(bucket)
+	if err != nil {
+		return 0, err
+	}
+	return s.sequence, nil
+}
+
 // SetSequence makes NextSequence go on after at least last. It never goes
 // back.
 func (t *Tx) SetSequence(bucket string, last uint64) error {
