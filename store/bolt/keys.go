@@ -84,7 +84,7 @@ func (s *Store) CreateKey(ctx context.Context, key *apikey.Key) (*apikey.Key, er
 	if key.ID != 0 {
 		return nil, fmt.Errorf("creating key: expected no id, got %d", key.ID)
 	}
-	if err := key.Validate(); err != nil {
+	if err := store.ValidateKey(key); err != nil {
 		return nil, fmt.Errorf("creating key: %w", err)
 	}
 	created := storable(key)
@@ -94,7 +94,7 @@ func (s *Store) CreateKey(ctx context.Context, key *apikey.Key) (*apikey.Key, er
 		if err != nil {
 			return err
 		}
-		return insertKey(tx, created, record)
+		return insertKey(tx, newEntry(created, record))
 	})
 	if err != nil {
 		return nil, failed("creating key", err)
@@ -112,41 +112,58 @@ func storable(key *apikey.Key) *apikey.Key {
 	return stored
 }
 
-// insertKey puts a key that has its id, and its index entries, or returns
-// ErrNotFound or ErrExists.
-func insertKey(tx *boltfile.Tx, key *apikey.Key, record []byte) error {
-	owner, err := tx.Get(usersBucket, idKey(key.Owner))
+// keyEntry is what there is to be put for one key.
+type keyEntry struct {
+	id       apikey.KeyID
+	owner    apikey.UserID
+	hash     apikey.Hash
+	used     bool
+	lastUsed int64 // Unix time in seconds
+	record   []byte
+}
+
+func newEntry(key *apikey.Key, record []byte) keyEntry {
+	return keyEntry{
+		id: key.ID, owner: key.Owner, hash: key.Hash, record: record,
+		used: !key.LastUsedAt.IsZero(), lastUsed: key.LastUsedAt.Unix(),
+	}
+}
+
+// insertKey puts a key and its index entries, or returns ErrNotFound or
+// ErrExists.
+func insertKey(tx *boltfile.Tx, entry keyEntry) error {
+	owner, err := tx.Get(usersBucket, idKey(entry.owner))
 	if err != nil {
 		return err
 	}
 	if owner == nil {
-		return fmt.Errorf("owner %d: %w", key.Owner, store.ErrNotFound)
+		return &apikey.FieldError{Field: "owner", Err: store.ErrNotFound}
 	}
-	place := idKey(key.ID)
+	place := idKey(entry.id)
 	for _, unique := range []struct {
-		what, bucket string
-		key          []byte
-	}{{"the id", keysBucket, place}, {"the hash", hashesBucket, key.Hash[:]}} {
+		field, bucket string
+		key           []byte
+	}{{"id", keysBucket, place}, {"hash", hashesBucket, entry.hash[:]}} {
 		taken, err := tx.Get(unique.bucket, unique.key)
 		if err != nil {
 			return err
 		}
 		if taken != nil {
-			return fmt.Errorf("%s: %w", unique.what, store.ErrExists)
+			return &apikey.FieldError{Field: unique.field, Err: store.ErrExists}
 		}
 	}
-	if err := tx.Put(keysBucket, place, record); err != nil {
+	if err := tx.Put(keysBucket, place, entry.record); err != nil {
 		return err
 	}
-	if err := tx.Put(hashesBucket, key.Hash[:], place); err != nil {
+	if err := tx.Put(hashesBucket, entry.hash[:], place); err != nil {
 		return err
 	}
-	if !key.LastUsedAt.IsZero() {
-		if err := putLastUsed(tx, place, key.LastUsedAt.Unix()); err != nil {
+	if entry.used {
+		if err := putLastUsed(tx, place, entry.lastUsed); err != nil {
 			return err
 		}
 	}
-	return tx.Put(ownersBucket, appendID(idKey(key.Owner), key.ID), nil)
+	return tx.Put(ownersBucket, appendID(idKey(entry.owner), entry.id), nil)
 }
 
 // ListKeys implements [store.Keys].

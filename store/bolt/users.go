@@ -43,7 +43,7 @@ func insertUser(tx *boltfile.Tx, user *store.User, record []byte) error {
 		return err
 	}
 	if taken != nil {
-		return fmt.Errorf("the id: %w", store.ErrExists)
+		return &apikey.FieldError{Field: "id", Err: store.ErrExists}
 	}
 	if err := tx.Put(usersBucket, place, record); err != nil {
 		return err

@@ -1,0 +1,213 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/internal/boltfile"
+	"github.com/tokenkithq/authz/store"
+)
+
+// Backup writes a copy of the file as it is at one moment, while the store is
+// in use, and returns how many bytes it wrote. [Restore] reads it.
+func (s *Store) Backup(ctx context.Context, w io.Writer) (int64, error) {
+	n, err := s.file.Backup(ctx, w)
+	return n, failed("backing up store", err)
+}
+
+// Restore puts a backup in the place of the file at path, in one step: until
+// the backup was read to its end and verified, the file stays as it is. A file
+// that is open is not replaced.
+func Restore(ctx context.Context, path string, backup io.Reader, o Options) error {
+	return failed("restoring store", boltfile.Restore(ctx, path, backup, o.file()))
+}
+
+// Compact writes the file at path anew without the space that deleted records
+// left, in one step, and returns its size in bytes before and after. The file
+// must not be open.
+func Compact(ctx context.Context, path string, o Options) (before, after int64, err error) {
+	before, after, err = boltfile.Compact(ctx, path, o.file())
+	return before, after, failed("compacting store", err)
+}
+
+// Report says what a file holds.
+type Report struct {
+	Bytes                 int64
+	Users, Keys, Sessions uint64
+}
+
+// Verify reads all of the file at path, which it does not change: that every
+// record is whole, that each is found by its index entries and each index
+// entry leads to its record, and that all owners exist. The file must not be
+// open for changes.
+func Verify(ctx context.Context, path string, o Options) (Report, error) {
+	o.ReadOnly = true
+	s, err := Open(ctx, path, o)
+	if err != nil {
+		return Report{}, fmt.Errorf("verifying: %w", err)
+	}
+	report, err := s.verify(ctx)
+	if err := errors.Join(err, s.Close()); err != nil {
+		return Report{}, failed("verifying store", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return Report{}, failed("verifying store", err)
+	}
+	report.Bytes = info.Size()
+	return report, nil
+}
+
+func (s *Store) verify(ctx context.Context) (Report, error) {
+	var report Report
+	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+		v := &verifier{ctx: ctx, tx: tx}
+		v.users()
+		v.keys()
+		v.sessions()
+		report = Report{Users: v.count(usersBucket), Keys: v.count(keysBucket), Sessions: v.count(sessionsBucket)}
+		return v.err
+	})
+	return report, err
+}
+
+// verifier compares records and index entries until the first error.
+//
+// That all entries of an index lead to a record follows from the numbers: each
+// record has entries of its own, and there are no more than that.
+type verifier struct {
+	ctx context.Context
+	tx  *boltfile.Tx
+	err error
+}
+
+func (v *verifier) each(bucket string, fn func(key, value []byte) error) {
+	if v.err == nil {
+		v.err = scan(v.ctx, v.tx, bucket, nil, fn)
+	}
+}
+
+func (v *verifier) count(bucket string) uint64 {
+	if v.err != nil {
+		return 0
+	}
+	var n uint64
+	n, v.err = v.tx.Count(bucket)
+	return n
+}
+
+func (v *verifier) counted(bucket string, want uint64) {
+	if n := v.count(bucket); v.err == nil && n != want {
+		v.err = damaged("%d entries in %q, expected %d", n, bucket, want)
+	}
+}
+
+// has checks that an index has an entry with this value.
+func (v *verifier) has(bucket string, key, value []byte) error {
+	entry, err := v.tx.Get(bucket, key)
+	if err == nil && (entry == nil || !bytes.Equal(entry, value)) {
+		err = damaged("an entry of %q is missing or leads elsewhere", bucket)
+	}
+	return err
+}
+
+func (v *verifier) hasUser(id apikey.UserID) error {
+	user, err := v.tx.Get(usersBucket, idKey(id))
+	if err == nil && user == nil {
+		err = damaged("user %d does not exist", id)
+	}
+	return err
+}
+
+func (v *verifier) users() {
+	logins := uint64(0)
+	v.each(usersBucket, func(place, _ []byte) error {
+		id, err := idAt[apikey.UserID](place)
+		if err != nil {
+			return err
+		}
+		user, err := loadUser(v.tx, id)
+		if err != nil {
+			return err
+		}
+		for _, login := range loginsOf(user) {
+			logins++
+			if err := v.has(loginsBucket, []byte(login.text), place); err != nil {
+				return fmt.Errorf("user %d: %w", id, err)
+			}
+		}
+		return nil
+	})
+	v.counted(loginsBucket, logins)
+}
+
+func (v *verifier) keys() {
+	v.each(keysBucket, func(place, _ []byte) error {
+		id, err := idAt[apikey.KeyID](place)
+		if err != nil {
+			return err
+		}
+		key, err := loadKey(v.tx, id)
+		if err != nil {
+			return err
+		}
+		err = v.hasUser(key.Owner)
+		if err == nil {
+			err = v.has(hashesBucket, key.Hash[:], place)
+		}
+		if err == nil {
+			err = v.has(ownersBucket, appendID(idKey(key.Owner), id), nil)
+		}
+		if err != nil {
+			return fmt.Errorf("key %d: %w", id, err)
+		}
+		return nil
+	})
+	keys := v.count(keysBucket)
+	v.counted(hashesBucket, keys)
+	v.counted(ownersBucket, keys)
+	v.each(lastUsedBucket, func(place, _ []byte) error {
+		id, err := idAt[apikey.KeyID](place)
+		if err != nil {
+			return err
+		}
+		_, err = loadKey(v.tx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return damaged("key %d was used and does not exist", id)
+		}
+		return err
+	})
+}
+
+func (v *verifier) sessions() {
+	v.each(sessionsBucket, func(place, _ []byte) error {
+		var id store.SessionID
+		if len(place) != len(id) {
+			return damaged("a session's id of %d bytes", len(place))
+		}
+		copy(id[:], place)
+		session, err := loadSession(v.tx, id)
+		if err != nil {
+			return err
+		}
+		err = v.hasUser(session.User)
+		if err == nil {
+			err = v.has(signedInBucket, append(idKey(session.User), id[:]...), nil)
+		}
+		if err == nil {
+			err = v.has(endsBucket, append(endKey(session.ExpiresAt), id[:]...), nil)
+		}
+		if err != nil {
+			return fmt.Errorf("a session: %w", err)
+		}
+		return nil
+	})
+	sessions := v.count(sessionsBucket)
+	v.counted(signedInBucket, sessions)
+	v.counted(endsBucket, sessions)
+}
