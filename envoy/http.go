@@ -41,8 +41,11 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		// of what was there already only the trusted hops are believed.
 		UseRemoteAddress:  wrapperspb.Bool(true),
 		XffNumTrustedHops: uint32(b.TrustedHops),
-		// No address is internal: none may send x-envoy headers.
-		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		// No client is internal, so none may steer Envoy with x-envoy headers.
+		// An empty list would mean all private addresses.
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
+			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "0.0.0.0", PrefixLen: wrapperspb.UInt32(32)}},
+		},
 
 		// What is routed is what the upstream sees, so that a path cannot
 		// look like the admin API's here and like another one there.
@@ -106,8 +109,10 @@ func (b *builder) extAuthz() *authzv3.ExtAuthz {
 				RetryOn:    "connect-failure,refused-stream",
 				NumRetries: wrapperspb.UInt32(1),
 				RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(5 * time.Millisecond),
-					MaxInterval:  durationpb.New(20 * time.Millisecond),
+					BaseInterval: durationpb.New(min(5*time.Millisecond, b.AuthzTimeout)),
+					// Envoy takes this for the timeout of each try as well: any
+					// less than the whole timeout would cut decisions short.
+					MaxInterval: durationpb.New(b.AuthzTimeout),
 				},
 			},
 		}},

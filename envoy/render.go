@@ -16,6 +16,7 @@ Written by "tokenkit-authz envoy config"; change its flags rather than this file
 // comments explain the settings that safety rests on, each at its first place.
 var comments = map[string]string{
 	"use_remote_address":               "Of x-forwarded-for only what xff_num_trusted_hops proxies appended is believed.",
+	"internal_address_config":          "No client is internal: none may steer Envoy with x-envoy headers. An empty list would be all private addresses.",
 	"normalize_path":                   "The path that is routed and checked is the path that the upstream sees.",
 	"path_with_escaped_slashes_action": "%2F and %5C are read differently by different servers.",
 	"headers_with_underscores_action":  "Many servers read x_api_key_id as x-api-key-id.",

@@ -173,7 +173,9 @@ func addressCases() []Case {
 	}
 }
 
-const resetPattern = `;t=(3[0-5][0-9]{2}|3600)`
+// resetPattern matches the seconds until a call made just now is given back: an
+// hour, or up to a minute more.
+const resetPattern = `;t=(359[0-9]|36[0-5][0-9]|3660)`
 
 func limitCases() []Case {
 	return []Case{

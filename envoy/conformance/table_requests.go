@@ -50,8 +50,15 @@ func identityCases() []Case {
 			upstream(ok(withKey, "Connection: close, x-api-key-id, x-api-key-owner, x-client-ip"),
 				"x-api-key-id: {id}", "x-api-key-owner: {owner}", "x-client-ip: {address}"),
 		}},
-		{Name: "a Connection header does not let the key through", Keys: []string{`{}`}, Steps: []Step{
-			upstream(ok(withKey, "Connection: close, api-key"), "!api-key", "x-api-key-id: {id}"),
+		{Name: "a header named in Connection is for the front only", Keys: []string{`{}`}, Steps: []Step{
+			denied(401, "missing_key", withKey, "Connection: close, api-key"),
+		}},
+		{Name: "a Connection header does not hide where a request comes from", Keys: []string{`{}`}, Steps: []Step{
+			{Headers: with("Connection: close, x-forwarded-for", "x-forwarded-for: 203.0.113.10"), Want: Want{Status: 400}},
+		}},
+		{Name: "nobody steers the front", Keys: []string{`{}`}, Steps: []Step{
+			upstream(ok(withKey, "x-envoy-external-address: 203.0.113.10", "x-envoy-internal: true", "x-envoy-upstream-rq-timeout-ms: 1", "x-envoy-retry-on: 5xx"),
+				"x-envoy-external-address: {address}", "!x-envoy-internal", "!x-envoy-upstream-rq-timeout-ms", "!x-envoy-retry-on"),
 		}},
 		{Name: "a name beyond ASCII is percent-encoded", Keys: []string{`{"name": "Zoë 100% ☕"}`}, Steps: []Step{
 			upstream(ok(withKey), "x-api-key-name: Zo%C3%AB 100%25 %E2%98%95"),
@@ -94,14 +101,21 @@ func pathCases() []Case {
 			{Request: "GET /api/tokens/%2f", Headers: with(), Want: Want{Status: 400}},
 			passes("/api/tokens/?next=%2Fhome", ""),
 		}},
-		{Name: "dots with parameters", Steps: []Step{notFound("/api/users/auth/..;/..;/tokens/"), notFound("/api/users/auth/;/tokens/")}},
+		{Name: "dots with parameters", Keys: []string{`{}`}, Steps: []Step{
+			missing("/api/users/auth/..;/..;/tokens/"), missing("/api/users/auth/%2e%2e;x=1/tokens/"), notFound("/api/users/auth/;/tokens/"),
+			passes("/a/..;x/b/.;/c;y", "/b/c;y"),
+		}},
 		{Name: "repeated slashes", Keys: []string{`{}`}, Steps: []Step{
 			missing("//api//tokens/"), missing("///"), passes("/api//tokens///x", "/api/tokens/x"), notFound("/api//users/auth//tokens/"),
 			missing("/api/users/auth//../..//..//tokens/"),
 		}},
 		{Name: "names like the admin API's", Steps: []Step{
 			missing("/api/users/auth"), missing("/api/users/authx/"), missing("/API/USERS/AUTH/login/"), missing("/x/api/users/auth/login/"),
-			missing("/api/users/auth?/login/"), missing("/api/users/%61uth/login/"),
+			missing("/api/users/auth?/login/"),
+		}},
+		{Name: "escapes that are none", Keys: []string{`{}`}, Steps: []Step{
+			passes("/%61pi/%74okens/%7e%2D%2520%20", "/api/tokens/~-%2520%20"), notFound("/api/users/%61uth/tokens/"),
+			{Request: "GET /api/tokens/%00", Headers: with(), Want: Want{Status: 400}},
 		}},
 		{Name: "unknown paths below the admin API", Steps: []Step{notFound("/api/users/auth/tokens/"), notFound("/api/users/auth/%2561")}},
 		{Name: "a fragment", Keys: []string{`{}`}, Steps: []Step{
@@ -114,6 +128,7 @@ func pathCases() []Case {
 		}},
 		{Name: "any host name", Keys: []string{`{}`}, Steps: []Step{
 			ok(withKey, "Host: other.example"), denied(401, "missing_key", "Host: other.example"), denied(401, "missing_key", "Host: a.example:8080"),
+			{Headers: with("Host: a.example, b.example"), Want: Want{Status: 400}},
 		}},
 		{Name: "the root", Keys: []string{`{}`}, Steps: []Step{missing("/"), passes("/", "")}},
 	}
@@ -136,7 +151,7 @@ func methodCases() []Case {
 		{Name: "every method needs a key", Steps: []Step{
 			to("DELETE /api/tokens/1", denied(401, "missing_key")), to("PATCH /api/tokens/1", denied(401, "missing_key")),
 			to("OPTIONS /api/tokens/", denied(401, "missing_key")), to("TRACE /api/tokens/", Step{Want: Want{Status: 401}}),
-			to("BREW /api/tokens/", denied(401, "missing_key")),
+			{Request: "BREW /api/tokens/", Want: Want{Status: 400}},
 		}},
 		{Name: "HEAD", Keys: []string{`{}`}, Steps: []Step{
 			{Request: "HEAD /api/tokens/", Headers: with(), Want: Want{Body: `^$`}},

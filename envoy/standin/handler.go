@@ -37,18 +37,8 @@ type passage struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Server", serverName)
 	p := &passage{Request: r}
-	for name := range r.Header {
-		if strings.Contains(name, "_") {
-			refuse(w, http.StatusBadRequest, "")
-			return
-		}
-	}
-	switch {
-	case r.Method == http.MethodConnect || r.RequestURI == "*":
-		refuse(w, http.StatusNotFound, "") // there is no route
-		return
-	case !upgradeAllowed(r.Header):
-		refuse(w, http.StatusForbidden, "")
+	if status := unacceptable(r); status != 0 {
+		refuse(w, status, "")
 		return
 	}
 	path, ok := normalize(targetPath(r))
@@ -77,24 +67,57 @@ func refuse(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text)) // the client may be gone
 }
 
-// upgradeAllowed reports whether a request asks for no other protocol than
-// WebSocket.
-func upgradeAllowed(header http.Header) bool {
-	to := header.Get("Upgrade")
-	return to == "" || strings.EqualFold(to, "websocket") || strings.EqualFold(to, "h2c")
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+	http.MethodConnect, http.MethodOptions, http.MethodTrace,
 }
 
-// targetPath returns the path and query that a request names.
+// unacceptable returns the status for a request that Envoy refuses before it
+// looks at its path, or 0. It removes the headers that are for one connection
+// only.
+func unacceptable(r *http.Request) int {
+	for name := range r.Header {
+		if strings.Contains(name, "_") {
+			return http.StatusBadRequest
+		}
+	}
+	for _, list := range r.Header.Values("Connection") {
+		for name := range strings.SplitSeq(list, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			switch {
+			case name == "Host" || strings.HasPrefix(name, "X-Forwarded-"):
+				return http.StatusBadRequest
+			case !slices.Contains(hopByHop, name):
+				r.Header.Del(name)
+			}
+		}
+	}
+	upgrade := strings.ToLower(r.Header.Get("Upgrade"))
+	switch {
+	case !slices.Contains(methods, r.Method) || strings.ContainsAny(r.Host, ", "):
+		return http.StatusBadRequest
+	case !r.ProtoAtLeast(1, 1):
+		return http.StatusUpgradeRequired
+	case r.Method == http.MethodConnect, targetPath(r) == "":
+		return http.StatusNotFound // there is no route
+	case upgrade != "" && upgrade != "websocket" && upgrade != "h2c":
+		return http.StatusForbidden
+	}
+	return 0
+}
+
+// targetPath returns the path and query that a request names, or "" where it
+// names no path.
 func targetPath(r *http.Request) string {
 	if strings.HasPrefix(r.RequestURI, "/") {
 		return r.RequestURI
 	}
 	_, rest, _ := strings.Cut(r.RequestURI, "://")
-	slash := strings.IndexByte(rest, '/')
-	if slash < 0 {
-		return "/"
+	path := strings.IndexAny(rest, "/?")
+	if path < 0 || rest[path] == '?' {
+		return ""
 	}
-	return rest[slash:]
+	return rest[path:]
 }
 
 // trust replaces what a client says of itself by what is known.

@@ -3,46 +3,76 @@ package standin
 import (
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 )
 
 // normalize returns the path and query as Envoy's normalize_path and
-// merge_slashes leave them, and reports whether they are allowed: a fragment
-// is not, nor are escaped slashes.
+// merge_slashes leave them, and reports whether they are allowed: escaped
+// slashes, NULs, fragments and bytes beyond ASCII are not.
 func normalize(target string) (string, bool) {
 	path, query, hasQuery := strings.Cut(target, "?")
 	lower := strings.ToLower(path)
-	if strings.Contains(target, "#") || strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") {
+	if strings.Contains(target, "#") || strings.ContainsFunc(target, func(r rune) bool { return r > 126 }) ||
+		strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") || strings.Contains(lower, "%00") {
 		return "", false
 	}
-	var kept []string
 	segments := strings.Split(strings.ReplaceAll(path, `\`, "/"), "/")[1:]
-	for i, segment := range segments {
-		last := i == len(segments)-1
-		switch dots := strings.ReplaceAll(strings.ToLower(segment), "%2e", "."); dots {
-		case ".", "..":
-			if dots == ".." && len(kept) > 0 {
+	var kept []string
+	directory := false // the path ends in a slash
+	for _, segment := range segments {
+		segment = respell(segment)
+		directory = true
+		switch name, _, _ := strings.Cut(segment, ";"); name {
+		case ".":
+		case "..":
+			if len(kept) > 0 {
 				kept = kept[:len(kept)-1]
-			}
-			if last {
-				kept = append(kept, "")
 			}
 		default:
 			kept = append(kept, segment)
+			directory = segment == ""
 		}
 	}
-	last := len(kept) - 1
-	path = "/" + strings.Join(slices.DeleteFunc(kept[:last:last], func(s string) bool { return s == "" }), "/")
-	if path != "/" {
+	kept = slices.DeleteFunc(kept, func(s string) bool { return s == "" })
+	path = "/" + strings.Join(kept, "/")
+	if directory && path != "/" {
 		path += "/"
 	}
-	path += kept[last]
 	if hasQuery {
 		path += "?" + query
 	}
 	return path, true
+}
+
+// respell unescapes the characters of a path segment that need no escape and
+// escapes those that do.
+func respell(segment string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(segment); i++ {
+		c := segment[i]
+		if c == '%' && i+2 < len(segment) {
+			if n, err := strconv.ParseUint(segment[i+1:i+3], 16, 8); err == nil && unreserved(byte(n)) {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		if strings.IndexByte("\"<>^`{|}", c) >= 0 {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// unreserved reports whether c means the same escaped or not (RFC 3986, 2.3).
+func unreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
 
 // changeQuery sets and removes the query parameters that a decision names and

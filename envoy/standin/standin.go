@@ -65,7 +65,9 @@ func Start(o envoy.Options) (*Server, error) {
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       5 * time.Minute,
 			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+			// Envoy has no route for "OPTIONS *".
+			DisableGeneralOptionsHandler: true,
+			ErrorLog:                     slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		},
 	}
 	go func() {
