@@ -169,7 +169,7 @@ func (t *Tx) NextSequence(bucket string) (uint64, error) {
 
 // Sequence returns the last number that NextSequence handed out; 0 is none.
 func (t *Tx) Sequence(bucket string) (uint64, error) {
-	_, s, err := t.bucket(bucket)
+	s, err := t.bucketState(bucket)
 	if err != nil {
 		return 0, err
 	}
