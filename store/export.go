@@ -107,7 +107,7 @@ func (e *ExportWriter) User(user *User) error {
 func (e *ExportWriter) Key(key *apikey.Key) error {
 	line := &exportKey{
 		ID: key.ID, Hash: key.Hash.String(), Hint: key.Hint, Name: key.Name, Owner: key.Owner, OwnerName: key.OwnerName,
-		Strict: key.Strict, RateLimitPerHour: key.RateLimitPerHour, 
+		Strict: key.Strict, RateLimitPerHour: key.RateLimitPerHour,
 		CreatedAt: formatTime(key.CreatedAt), LastUsedAt: formatTime(key.LastUsedAt),
 	}
 	for _, origin := range key.AllowedOrigins {
