@@ -209,7 +209,7 @@ var dutyTests = []test{
 		s.check(s.TouchKeys(background(), map[apikey.KeyID]time.Time{found.ID: day.Add(time.Hour)}))
 		_, err = s.DeleteKey(background(), 0, found.ID)
 		s.check(err)
-		for i := range 200 {
+		for i := range 50 {
 			s.key(s.user("filler"+strings.Repeat("x", i%20)+s.hash().String()[:8]), strings.Repeat("x", i%90+1))
 		}
 		s.check(s.Close())

@@ -100,7 +100,7 @@ var keyTests = []test{
 	{"ListKeys returns the keys of an owner, or all, by ascending id", func(t *testing.T, s *subject) {
 		ada, bob := s.user("ada"), s.user("bob")
 		var adas, all []*apikey.Key
-		for i := range 300 {
+		for i := range 120 {
 			key := s.key([]*store.User{ada, bob}[i%2], "key")
 			all = append(all, key)
 			if i%2 == 0 {
