@@ -75,6 +75,9 @@ func renderYAML(bootstrap *bootstrapv3.Bootstrap) ([]byte, error) {
 // each once.
 func annotate(node *yaml.Node, done map[string]bool) {
 	node.Style = 0
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!str" && !plainText(node.Value) {
+		node.Style = yaml.DoubleQuotedStyle
+	}
 	comment := func(on *yaml.Node, texts map[string]string, about string) {
 		if text, found := texts[about]; found && !done[about] {
 			on.HeadComment = text
@@ -93,6 +96,13 @@ func annotate(node *yaml.Node, done map[string]bool) {
 		}
 		annotate(child, done)
 	}
+}
+
+// plainText reports whether text without quotes is read as itself in YAML 1.1
+// too, where "yes" is a boolean.
+func plainText(text string) bool {
+	var read any
+	return sigsyaml.Unmarshal([]byte(text), &read) == nil && read == text
 }
 
 // sayExplicitly writes out the switches of ext_authz that must stay off, which

@@ -102,7 +102,7 @@ func pathCases() []Case {
 			passes("/api/tokens/?next=%2Fhome", ""),
 		}},
 		{Name: "dots with parameters", Keys: []string{`{}`}, Steps: []Step{
-			missing("/api/users/auth/..;/..;/tokens/"), missing("/api/users/auth/%2e%2e;x=1/tokens/"), notFound("/api/users/auth/;/tokens/"),
+			missing("/api/users/auth/..;/..;/tokens/"), notFound("/api/users/auth/%2e%2e;x=1/tokens/"), notFound("/api/users/auth/;/tokens/"),
 			passes("/a/..;x/b/.;/c;y", "/b/c;y"),
 		}},
 		{Name: "repeated slashes", Keys: []string{`{}`}, Steps: []Step{

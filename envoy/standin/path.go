@@ -23,9 +23,14 @@ func normalize(target string) (string, bool) {
 	var kept []string
 	directory := false // the path ends in a slash
 	for _, segment := range segments {
+		// Dots may be escaped, or have parameters, but not both.
+		name, _, hasParameters := strings.Cut(segment, ";")
 		segment = respell(segment)
+		if !hasParameters {
+			name = segment
+		}
 		directory = true
-		switch name, _, _ := strings.Cut(segment, ";"); name {
+		switch name {
 		case ".":
 		case "..":
 			if len(kept) > 0 {

@@ -1,0 +1,263 @@
+package envoy_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/tokenkithq/authz/envoy"
+	"github.com/tokenkithq/authz/envoy/envoytest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestDefaultConfigurationIsTheGoldenOne(t *testing.T) {
+	config, err := envoy.Render(envoy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", "default.yaml")
+	if *update {
+		if err := os.WriteFile(path, config, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(config) != string(golden) {
+		t.Errorf("the default configuration is not %s; look at the difference, then run go test -update", path)
+	}
+}
+
+// What every configuration must say, whatever its options.
+func TestEveryConfigurationIsSafe(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := drawOptions(t)
+		config, err := envoy.Render(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{
+			`failure_mode_allow: false`, `clear_route_cache: false`, `code: ServiceUnavailable`, `transport_api_version: V3`,
+			`retry_on: connect-failure,refused-stream`, `headers_with_underscores_action: REJECT_REQUEST`, `normalize_path: true`,
+			`merge_slashes: true`, `path_with_escaped_slashes_action: REJECT_REQUEST`, `use_remote_address: true`,
+			`service_name: envoy.service.auth.v3.Authorization`, `address_prefix: 0.0.0.0`, `append_action: OVERWRITE_IF_EXISTS_OR_ADD`,
+			`forward_not_matching_preflights: true`,
+		} {
+			if n := len(regexp.MustCompile(`(?m)^ +(- )?`+regexp.QuoteMeta(line)+`$`).FindAll(config, -1)); n != 1 {
+				t.Errorf("%q stands there %d times", line, n)
+			}
+		}
+		order := []string{"name: envoy.filters.http.header_mutation", "name: envoy.filters.http.cors", "name: envoy.filters.http.ext_authz", "name: envoy.filters.http.router"}
+		at := 0
+		for _, name := range order {
+			next := strings.Index(string(config)[at:], name)
+			if next < 0 {
+				t.Fatalf("%s does not stand after the filters before it", name)
+			}
+			at += next
+		}
+		if strings.Count(string(config), "disabled: true") != 1 {
+			t.Error("ext_authz is not switched off on exactly one route")
+		}
+	})
+}
+
+// A configuration reads back as what it was rendered from, and renders the
+// same again.
+func TestRenderedConfigurationReadsBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := drawOptions(t)
+		built, err := envoy.Bootstrap(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := built.ValidateAll(); err != nil {
+			t.Fatal(err)
+		}
+		config, err := envoy.Render(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := envoy.Parse(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(parsed, built) {
+			t.Fatal("it reads back as another one")
+		}
+		again, err := envoy.Render(o)
+		if err != nil || string(again) != string(config) {
+			t.Fatalf("it renders differently the second time (%v)", err)
+		}
+	})
+}
+
+// drawOptions draws any options that are right.
+func drawOptions(t *rapid.T) envoy.Options {
+	address := rapid.SampledFrom([]string{"", "127.0.0.1:1", "[::1]:65535", "service.example:8080", "yes:1", "10.0.0.1:443"})
+	ip := rapid.SampledFrom([]string{"", "127.0.0.1:0", "0.0.0.0:10000", "[::]:443"})
+	o := envoy.Options{
+		Listen:           ip.Draw(t, "listen"),
+		EnvoyAdmin:       rapid.SampledFrom([]string{"", "127.0.0.1:9901", "[::1]:0"}).Draw(t, "admin"),
+		AdminAPI:         address.Draw(t, "api"),
+		Upstream:         address.Draw(t, "upstream"),
+		AuthzTimeout:     time.Duration(rapid.IntRange(0, 5000).Draw(t, "timeout")) * time.Millisecond,
+		UpstreamTimeout:  time.Duration(rapid.IntRange(-1, 1000).Draw(t, "upstream timeout")) * time.Second,
+		TrustedHops:      rapid.IntRange(0, 100).Draw(t, "hops"),
+		Bearer:           rapid.Bool().Draw(t, "bearer"),
+		EncodeRawHeaders: rapid.Bool().Draw(t, "raw"),
+		AccessLog:        rapid.SampledFrom([]string{"", "/dev/stdout"}).Draw(t, "log"),
+		Origins:          rapid.SampledFrom([][]string{nil, {"https://app.example.io"}, {"null", "https://a.example"}}).Draw(t, "origins"),
+		CORSHeaders:      rapid.SampledFrom([][]string{nil, {"x-trace"}, {"api-key", "content-type"}}).Draw(t, "cors"),
+		KeyHeaders:       rapid.SampledFrom([][]string{nil, {"x-token"}, {"api-key", "x-token"}, {"true"}}).Draw(t, "keys"),
+		Authz:            rapid.SampledFrom([][]string{nil, {"unix:/run/a.sock"}, {"unix:/a", "unix:/b"}, {"127.0.0.1:1", "127.0.0.1:2"}, {"a.example:1"}}).Draw(t, "authz"),
+	}
+	if rapid.Bool().Draw(t, "own identity") {
+		o.Identity = envoy.Identity{KeyID: "x-id", Owner: "x-owner"}
+	}
+	return o
+}
+
+func TestWrongOptionsAreNamed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    envoy.Options
+		want string
+	}{
+		{"no port", envoy.Options{Listen: "127.0.0.1"}, `Listen "127.0.0.1": expected an IP address and a port`},
+		{"a name to listen on", envoy.Options{Listen: "localhost:80"}, `Listen "localhost:80"`},
+		{"an open admin interface", envoy.Options{EnvoyAdmin: "0.0.0.0:9901"}, `EnvoyAdmin "0.0.0.0:9901": expected a loopback address`},
+		{"an admin interface by name", envoy.Options{EnvoyAdmin: "localhost:9901"}, `EnvoyAdmin "localhost:9901": expected an IP address`},
+		{"no service", envoy.Options{Authz: []string{}}, `Authz: expected at least one`},
+		{"a relative socket", envoy.Options{Authz: []string{"unix:a.sock"}}, `Authz: "unix:a.sock": expected unix: and an absolute path`},
+		{"both kinds", envoy.Options{Authz: []string{"unix:/a", "127.0.0.1:1"}}, `Authz: expected either`},
+		{"port 0", envoy.Options{Authz: []string{"127.0.0.1:0"}}, `Authz: "127.0.0.1:0": expected a host and a port`},
+		{"a port too large", envoy.Options{Upstream: "a:65536"}, `Upstream "a:65536"`},
+		{"no host", envoy.Options{AdminAPI: ":80"}, `AdminAPI ":80"`},
+		{"a zone", envoy.Options{Upstream: "[fe80::1%eth0]:80"}, `Upstream "[fe80::1%eth0]:80"`},
+		{"too fast", envoy.Options{AuthzTimeout: time.Microsecond}, `AuthzTimeout 1µs: expected at least 1ms`},
+		{"negative hops", envoy.Options{TrustedHops: -1}, `TrustedHops -1`},
+		{"an origin with a path", envoy.Options{Origins: []string{"https://a.example/"}}, `Origins "https://a.example/"`},
+		{"a wildcard origin", envoy.Options{Origins: []string{"*"}}, `Origins "*"`},
+		{"no key header", envoy.Options{KeyHeaders: []string{}}, `KeyHeaders: expected at least one`},
+		{"upper case", envoy.Options{KeyHeaders: []string{"Api-Key"}}, `header "Api-Key": expected a header name in lower case`},
+		{"an underscore", envoy.Options{KeyHeaders: []string{"api_key"}}, `header "api_key"`},
+		{"not a name", envoy.Options{CORSHeaders: []string{"a b"}}, `header "a b"`},
+		{"a line break", envoy.Options{ClientAddressHeader: "a\r\nb"}, `header "a\r\nb"`},
+		{"a name twice", envoy.Options{KeyHeaders: []string{"x-api-key-id"}}, `header "x-api-key-id": expected one use`},
+		{"a name with a meaning", envoy.Options{Identity: envoy.Identity{KeyID: "origin"}}, `header "origin": expected a name that has no other meaning`},
+		{"the address in x-forwarded-for", envoy.Options{ClientAddressHeader: "x-forwarded-for"}, `header "x-forwarded-for"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := envoy.Render(c.o)
+			if err == nil || !strings.HasPrefix(err.Error(), "envoy options: "+c.want) {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, config := range map[string]string{
+		"an unknown field":   "static_resources: {listener: []}",
+		"a field twice":      "admin: {}\nadmin: {}",
+		"another type":       "static_resources: 1",
+		"an unknown filter":  "overload_manager: {resource_monitors: [{name: x, typed_config: {'@type': type.googleapis.com/x.Y}}]}",
+		"what is no YAML":    "{",
+		"several at a time":  "admin: {}\n---\nadmin: {}\n...",
+		"an unknown setting": "nope: 1",
+	} {
+		if _, err := envoy.Parse([]byte(config)); err == nil && name != "several at a time" {
+			t.Errorf("%s was read", name)
+		}
+	}
+}
+
+// Envoy itself accepts every kind of configuration.
+func TestEnvoyAccepts(t *testing.T) {
+	program := envoytest.Require(t)
+	for name, o := range map[string]envoy.Options{
+		"defaults":           {},
+		"everything":         everything(),
+		"sockets":            {Authz: []string{"unix:/run/a.sock", "unix:/run/b.sock"}},
+		"two services":       {Authz: []string{"127.0.0.1:9001", "127.0.0.1:9011"}},
+		"IPv6":               {Listen: "[::1]:10000", Upstream: "[::1]:8080", EnvoyAdmin: "[::1]:9901"},
+		"one proxy before":   {TrustedHops: 1},
+		"no upstream limit":  {UpstreamTimeout: -1},
+		"raw headers":        {EncodeRawHeaders: true},
+		"names that resolve": {Authz: []string{"localhost:9001"}, AdminAPI: "localhost:9002", Upstream: "localhost:8080"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, err := envoy.Render(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := envoy.Validate(t.Context(), program, config); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func everything() envoy.Options {
+	return envoy.Options{
+		Listen: "0.0.0.0:8000", EnvoyAdmin: "127.0.0.1:9901", Authz: []string{"localhost:9001"}, AuthzTimeout: time.Second,
+		AdminAPI: "localhost:9002", Upstream: "localhost:8080", UpstreamTimeout: time.Minute, KeyHeaders: []string{"api-key", "x-token"},
+		Bearer: true, ClientAddressHeader: "x-real-client", TrustedHops: 2, Identity: envoy.Identity{KeyID: "x-id", KeyName: "x-name", Owner: "x-owner"},
+		Origins: []string{"https://app.example.io"}, CORSHeaders: []string{"x-trace"}, EncodeRawHeaders: true, AccessLog: "/dev/stdout",
+	}
+}
+
+func TestValidateSaysWhatEnvoySays(t *testing.T) {
+	program := envoytest.Require(t)
+	config, err := envoy.Render(envoy.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := strings.Replace(string(config), "cluster: upstream", "cluster: missing", 1)
+	err = envoy.Validate(t.Context(), program, []byte(broken))
+	if err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("got %v, want an error that names the cluster", err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "envoy")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	python := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\necho %s\n", program)
+	if err := os.WriteFile(filepath.Join(python, "python3"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, variable, path, want, err string }{
+		{"by variable", program, "", program, ""},
+		{"by variable before the path", program, python, program, ""},
+		{"a variable that is wrong", filepath.Join(dir, "none"), dir, "", "ENVOY_BIN"},
+		{"on the path", "", dir, program, ""},
+		{"by Python", "", python, program, ""},
+		{"nowhere", "", t.TempDir(), "", "no Envoy found"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("ENVOY_BIN", c.variable)
+			t.Setenv("PATH", c.path)
+			got, err := envoy.Find()
+			if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
