@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/extauthz"
+	"github.com/tokenkithq/authz/extauthz/block"
+	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/extauthz/statefile"
+	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/store/bolt"
+)
+
+// maxCheckBytes bounds one Check; Envoy's own limit on request headers is
+// 60 KiB unless raised.
+const maxCheckBytes = 256 << 10
+
+// service is everything that serve runs, over one data folder.
+type service struct {
+	settings *settings
+	logger   *slog.Logger
+	keys     *bolt.Store
+	cache    *store.Cache
+	uses     *store.LastUsed
+	state    *statefile.File
+	limiter  *limit.Limiter
+	table    *block.Table
+	admin    *admin.Admin
+	health   *health.Server
+	grpc     *grpc.Server
+}
+
+// openService opens the data folder and builds all parts over it. The caller
+// must close the service.
+func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *service, err error) {
+	if err := makeDataFolder(s.data); err != nil {
+		return nil, err
+	}
+	v := &service{settings: s, logger: logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.close(ctx))
+		}
+	}()
+	if v.keys, err = bolt.Open(ctx, s.keysFile(), bolt.Options{}); err != nil {
+		return nil, err
+	}
+	v.cache = store.NewCache(v.keys, store.CacheOptions{Keys: s.cacheKeys, Absent: s.cacheMissing})
+	v.uses = store.NewLastUsed(v.cache, store.LastUsedOptions{Report: func(err error) {
+		logger.Warn("saving when keys were last used failed; it is tried again", "error", err)
+	}})
+	if v.state, err = statefile.Open(ctx, s.stateFile(), statefile.Options{}); err != nil {
+		return nil, err
+	}
+	mode, err := s.limitModeValue()
+	if err != nil {
+		return nil, err
+	}
+	if v.limiter, err = limit.New(ctx, limit.Options{Journal: v.state.Limits(), Mode: mode}); err != nil {
+		return nil, err
+	}
+	never, err := s.neverBlocked()
+	if err != nil {
+		return nil, err
+	}
+	if v.table, err = block.New(ctx, block.Options{Journal: v.state.Blocks(), Never: never}); err != nil {
+		return nil, err
+	}
+	if err := v.buildServers(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// makeDataFolder creates the folder for its owner only.
+func makeDataFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	return nil
+}
+
+func (v *service) buildServers() error {
+	uncounted, err := v.settings.uncounted()
+	if err != nil {
+		return err
+	}
+	authorizer, err := extauthz.NewAuthorizer(extauthz.AuthorizerOptions{
+		Keys: v.cache, Limiter: v.limiter, Blocker: v.table, Uses: v.uses,
+		Strict: v.settings.strict, Uncounted: uncounted, Logger: v.logger,
+	})
+	if err != nil {
+		return err
+	}
+	options, err := v.settings.serverOptions(v.logger)
+	if err != nil {
+		return err
+	}
+	server, err := extauthz.NewServer(authorizer, options)
+	if err != nil {
+		return err
+	}
+	v.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxCheckBytes),
+		// Envoy may ping an idle connection as often as it is told to.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+	)
+	server.Register(v.grpc)
+	v.health = health.NewServer()
+	v.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(v.grpc, v.health)
+
+	v.admin, err = admin.New(admin.Options{
+		Store: v.cache, Logger: v.logger, Version: versionText(),
+		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
+		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
+		ClientAddressHeader: v.settings.adminAddressHeader,
+		Ready:               v.ready, Blocks: blocks{v.table},
+	})
+	return err
+}
+
+var errDraining = errors.New("the service is stopping")
+
+// ready reports whether Checks are answered, as the gRPC health service does.
+func (v *service) ready(ctx context.Context) error {
+	response, err := v.health.Check(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		return err
+	}
+	if response.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		return errDraining
+	}
+	return nil
+}
+
+// close writes what is still in memory and releases the files. It may be
+// called with parts missing.
+func (v *service) close(ctx context.Context) error {
+	var all []error
+	step := func(what string, err error) {
+		if err != nil {
+			all = append(all, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if v.uses != nil {
+		step("saving when keys were last used", v.uses.Flush(ctx))
+	}
+	if v.limiter != nil {
+		step("saving the limits", v.limiter.Close(ctx))
+	}
+	if v.table != nil {
+		step("saving the blocks", v.table.Close(ctx))
+	}
+	if v.state != nil {
+		step("closing the state file", v.state.Close())
+	}
+	if v.keys != nil {
+		step("closing the key store", v.keys.Close())
+	}
+	return errors.Join(all...)
+}
+
+// blocks shows the block table to the admin API.
+type blocks struct{ table *block.Table }
+
+func (b blocks) ListBlocks(context.Context) ([]admin.Block, error) {
+	now := time.Now()
+	entries := b.table.List(now)
+	list := make([]admin.Block, len(entries))
+	for i, e := range entries {
+		list[i] = admin.Block{Prefix: e.Prefix, Failures: int(e.Failures), Until: now.Add(e.Left)}
+	}
+	return list, nil
+}
+
+func (b blocks) Unblock(_ context.Context, addr netip.Addr) (bool, error) {
+	return b.table.Unblock(addr, time.Now()), nil
+}

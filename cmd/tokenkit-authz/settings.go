@@ -1,0 +1,193 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/extauthz"
+	"github.com/tokenkithq/authz/extauthz/limit"
+)
+
+// settings are what serve can be told. Their flags are the one list of their
+// names and defaults.
+type settings struct {
+	config   string
+	data     string
+	logLevel string
+	logForm  string
+
+	grpcListen   string
+	grpcSocket   string
+	adminListen  string
+	drain        time.Duration
+	stopDeadline time.Duration
+
+	keyHeaders    []string
+	keyQuery      string
+	keyBearer     bool
+	clientAddress string
+	strict        bool
+	limitStatus   int
+	limitMode     string
+	headerKeyID   string
+	headerKeyName string
+	headerOwner   string
+	blockNever    []string
+	blockIgnore   []string
+
+	defaultRateLimit   uint32
+	sessionTTL         time.Duration
+	adminHosts         []string
+	adminAddressHeader string
+
+	cacheKeys    int
+	cacheMissing int
+}
+
+// defaults sets every setting to its default.
+func (s *settings) defaults() { s.serveFlags(pflag.NewFlagSet("", pflag.ContinueOnError)) }
+
+// dataFlags are the flags of every command that needs the data folder.
+func (s *settings) dataFlags(f *pflag.FlagSet) {
+	f.StringVar(&s.config, configFlag, "", "YAML file to read settings from")
+	f.StringVar(&s.data, "data", "data", "folder that holds the keys and all other state")
+}
+
+func (s *settings) serveFlags(f *pflag.FlagSet) {
+	s.dataFlags(f)
+	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
+	f.StringVar(&s.logForm, "log-format", "text", "form of log lines: text or json")
+
+	f.StringVar(&s.grpcListen, "grpc-listen", "127.0.0.1:9001", "address for Envoy's Check calls; empty: none")
+	f.StringVar(&s.grpcSocket, "grpc-socket", "", "Unix socket for Envoy's Check calls; empty: none")
+	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9002", "address of the admin API; empty: none")
+	f.DurationVar(&s.drain, "drain", 3*time.Second, "how long to answer as unhealthy before stopping, so that Envoy moves on")
+	f.DurationVar(&s.stopDeadline, "stop-deadline", 10*time.Second, "how long calls under way may take to end after that")
+
+	f.StringSliceVar(&s.keyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key")
+	f.StringVar(&s.keyQuery, "key-query", "", "query parameter that may carry a key; empty: none")
+	f.BoolVar(&s.keyBearer, "key-bearer", false, "let Authorization: Bearer carry a key")
+	f.StringVar(&s.clientAddress, "client-address", "peer", "where a client's address is read: peer, header:NAME that Envoy overwrites, or forwarded:N for x-forwarded-for with N trusted proxies before Envoy")
+	f.BoolVar(&s.strict, "strict", false, "make every key strict: both of its lists must hold for every request")
+	f.IntVar(&s.limitStatus, "limit-status", 403, "HTTP status of a spent hourly limit: 403 or 429")
+	f.StringVar(&s.limitMode, "limit-mode", "exact", "exact, or fast: never waits for the disk, may forget one second of calls in a crash")
+	f.StringVar(&s.headerKeyID, "header-key-id", "x-api-key-id", "header that tells the upstream the key's id")
+	f.StringVar(&s.headerKeyName, "header-key-name", "x-api-key-name", "header that tells the upstream the key's name")
+	f.StringVar(&s.headerOwner, "header-owner", "x-api-key-owner", "header that tells the upstream the key's owner")
+	f.StringSliceVar(&s.blockNever, "block-never", nil, "addresses and CIDR prefixes that are never blocked")
+	f.StringSliceVar(&s.blockIgnore, "block-ignore", nil, "reasons that do not count towards a block, such as rate_limited")
+
+	f.Uint32Var(&s.defaultRateLimit, "default-rate-limit", 0, "hourly limit of keys made without one; 0: none")
+	f.DurationVar(&s.sessionTTL, "session-ttl", 12*time.Hour, "how long a login lasts")
+	f.StringSliceVar(&s.adminHosts, "admin-hosts", nil, "host names the admin API answers to, besides loopback ones and its own address")
+	f.StringVar(&s.adminAddressHeader, "admin-address-header", "", "header with the client's address on the admin API, where a trusted proxy sets it; empty: the peer")
+
+	f.IntVar(&s.cacheKeys, "cache-keys", 100_000, "how many keys are kept in memory")
+	f.IntVar(&s.cacheMissing, "cache-missing", 10_000, "how many unknown keys are remembered as such")
+}
+
+// logger returns the logger that the settings ask for.
+func (s *settings) logger(std streams) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, fmt.Errorf("log_level %q: expected debug, info, warn or error", s.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch s.logForm {
+	case "text":
+		return slog.New(slog.NewTextHandler(std.err, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(std.err, options)), nil
+	}
+	return nil, fmt.Errorf("log_format %q: expected text or json", s.logForm)
+}
+
+// The files of a data folder.
+func (s *settings) keysFile() string    { return filepath.Join(s.data, "keys.db") }
+func (s *settings) stateFile() string   { return filepath.Join(s.data, "state.db") }
+func (s *settings) controlPath() string { return filepath.Join(s.data, "control.sock") }
+
+func (s *settings) limitModeValue() (limit.Mode, error) {
+	switch s.limitMode {
+	case "exact":
+		return limit.Exact, nil
+	case "fast":
+		return limit.Fast, nil
+	}
+	return 0, fmt.Errorf("limit_mode %q: expected exact or fast", s.limitMode)
+}
+
+func (s *settings) neverBlocked() ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, len(s.blockNever))
+	for i, text := range s.blockNever {
+		prefix, err := apikey.ParseAddressPrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("block_never[%d] %q: %w", i, text, err)
+		}
+		prefixes[i] = prefix
+	}
+	return prefixes, nil
+}
+
+func (s *settings) uncounted() ([]apikey.Reason, error) {
+	reasons := make([]apikey.Reason, 0, len(s.blockIgnore))
+	for i, text := range s.blockIgnore {
+		found := false
+		for _, reason := range apikey.Reasons() {
+			if reason.String() == text {
+				reasons, found = append(reasons, reason), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("block_ignore[%d] %q: expected one of malformed_key, unknown_key, origin_not_allowed, address_not_allowed, rate_limited", i, text)
+		}
+	}
+	return reasons, nil
+}
+
+// serverOptions are the settings of the ext_authz server.
+func (s *settings) serverOptions(logger *slog.Logger) (extauthz.Options, error) {
+	address, err := parseClientAddress(s.clientAddress)
+	if err != nil {
+		return extauthz.Options{}, err
+	}
+	headers := make([]string, len(s.keyHeaders))
+	for i, name := range s.keyHeaders {
+		headers[i] = strings.ToLower(name)
+	}
+	return extauthz.Options{
+		Sources: extauthz.CredentialSources{Headers: headers, QueryParameter: s.keyQuery, Bearer: s.keyBearer},
+		Address: address,
+		Identity: extauthz.IdentityHeaders{
+			KeyID:   strings.ToLower(s.headerKeyID),
+			KeyName: strings.ToLower(s.headerKeyName),
+			Owner:   strings.ToLower(s.headerOwner),
+		},
+		LimitStatus: s.limitStatus,
+		Logger:      logger,
+	}, nil
+}
+
+func parseClientAddress(text string) (extauthz.ClientAddress, error) {
+	mode, argument, hasArgument := strings.Cut(text, ":")
+	switch {
+	case mode == "peer" && !hasArgument:
+		return extauthz.ClientAddress{Mode: extauthz.AddressPeer}, nil
+	case mode == "header" && argument != "":
+		return extauthz.ClientAddress{Mode: extauthz.AddressHeader, Header: strings.ToLower(argument)}, nil
+	case mode == "forwarded":
+		if hops, err := strconv.Atoi(argument); err == nil && hops >= 0 {
+			return extauthz.ClientAddress{Mode: extauthz.AddressForwarded, TrustedHops: hops}, nil
+		}
+	}
+	return extauthz.ClientAddress{}, fmt.Errorf("client_address %q: %w", text, errors.New("expected peer, header:NAME or forwarded:N"))
+}
