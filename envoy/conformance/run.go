@@ -60,7 +60,8 @@ func (r *run) redact(err error) error {
 			text = strings.ReplaceAll(text, value, name)
 		}
 	}
-	return errors.New(text)
+	// Keys that a case makes itself have no placeholder.
+	return errors.New(secretPattern.ReplaceAllString(text, "{a key}"))
 }
 
 // fill replaces the placeholders in a text.
