@@ -30,6 +30,7 @@ func TestHosts(t *testing.T) {
 		{"a name below localhost", "", nil, "localhost.evil.test", 421},
 		{"a name above localhost", "", nil, "evil.localhost", 421},
 		{"an address", "127.0.0.1:9002", nil, "192.0.2.1", 421},
+		{"a private address", "127.0.0.1:9002", nil, "10.0.0.1:9002", 421},
 		{"the listen address", "192.0.2.1:9002", nil, "192.0.2.1:9002", 200},
 		{"beside the listen address", "192.0.2.1:9002", nil, "192.0.2.2:9002", 421},
 		{"the listen name", "keys.example:9002", nil, "keys.example", 200},

@@ -7,6 +7,7 @@ import (
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
+	"go.uber.org/goleak"
 )
 
 // openStore opens a cached store in a file of its own.
@@ -23,3 +24,6 @@ func openStore(t testing.TB) admin.Store {
 	})
 	return store.NewCache(file, store.CacheOptions{})
 }
+
+// What a test starts ends with it.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
