@@ -2,8 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -18,100 +17,98 @@ import (
 	"github.com/tokenkithq/authz/envoy/standin"
 )
 
-// onlyGroup runs one group of the table: go test -run Conformance -group blocks.
-var onlyGroup = flag.String("group", "", "run only this group of the conformance table")
-
-// startFront starts a proxy and returns its host:port and what ends it.
-type startFront func(ctx context.Context, o envoy.Options) (string, func() error, error)
-
-// stackEnv starts the real program behind a front.
-type stackEnv struct {
-	t     *testing.T
-	front startFront
-}
-
-var _ conformance.Env = stackEnv{}
-
-func (e stackEnv) Start(ctx context.Context, settings conformance.Settings) (*conformance.Stack, error) {
-	t := e.t
-	args := settings.Serve
-	o := settings.Front
-	if settings.Socket {
-		socket := filepath.Join(t.TempDir(), "grpc.sock")
-		args = append(args, "--grpc-socket", socket)
-		o.Authz = []string{"unix:" + socket}
-	}
-	k := &stack{server: startServer(t, t.TempDir(), args...)}
-	command(t, testPassword+"\n", "user", "add", testUser, "--data", k.data)
-	upstream := echo.Start(t)
-	if settings.Unreachable {
-		o.Authz = []string{"unix:" + filepath.Join(t.TempDir(), "none.sock")}
-	}
-	if o.Authz == nil {
-		o.Authz = []string{k.grpc}
-	}
-	// What is decided is tested here, not how fast a shared disk is.
-	o.AuthzTimeout = 10 * time.Second
-	o.Listen, o.AdminAPI, o.Upstream = "127.0.0.1:0", k.admin, upstream.Address()
-	address, stop, err := e.front(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	k.front = "http://" + address
-	var login struct{ Token string }
-	k.call(t, "POST", "/api/users/auth/login/", `{"username":"`+testUser+`","password":"`+testPassword+`"}`, http.StatusOK, &login)
-	return &conformance.Stack{
-		Front: address, Upstream: upstream, Token: login.Token, Owner: testUser, Username: testUser, Password: testPassword,
-		Close: func() error {
-			err := errors.Join(stop(), upstream.Close())
-			k.stop(t)
-			for _, secret := range []string{login.Token, testPassword, "tk_"} {
-				if strings.Contains(k.logs.String(), secret) {
-					err = errors.Join(err, fmt.Errorf("the service's log holds a secret"))
-				}
-			}
-			return err
-		},
-	}, nil
-}
-
-func TestConformanceOfEnvoy(t *testing.T) {
-	program := envoytest.Require(t)
-	runConformance(t, func(ctx context.Context, o envoy.Options) (string, func() error, error) {
-		process, err := envoy.Start(ctx, o, envoy.ProcessOptions{Program: program})
-		if err != nil {
-			return "", nil, err
-		}
-		return process.Address, process.Stop, nil
-	})
-}
-
-func TestConformanceOfTheStandIn(t *testing.T) {
-	runConformance(t, func(_ context.Context, o envoy.Options) (string, func() error, error) {
-		server, err := standin.Start(o)
-		if err != nil {
-			return "", nil, err
-		}
-		return server.Address(), server.Close, nil
-	})
-}
-
-func runConformance(t *testing.T, front startFront) {
+// The one table, with the built program behind a real Envoy and behind the
+// stand-in. It prints how many cases passed and failed.
+func TestConformance(t *testing.T) {
 	passed, failed := 0, 0
-	for i, group := range conformance.Groups() {
-		if *onlyGroup != "" && group.Name != *onlyGroup {
-			continue
-		}
-		t.Run(group.Name, func(t *testing.T) {
-			for _, result := range conformance.RunGroup(t.Context(), stackEnv{t, front}, i, group) {
-				if result.Err != nil {
-					failed++
-					t.Errorf("%s: %v", result.Case, result.Err)
-				} else {
-					passed++
-				}
+	for name, front := range map[string]func(testing.TB, envoy.Options) string{
+		"envoy": func(t testing.TB, o envoy.Options) string {
+			return strings.TrimPrefix(envoytest.Start(t, o).URL, "http://")
+		},
+		"stand-in": func(t testing.TB, o envoy.Options) string {
+			o.Listen = "127.0.0.1:0"
+			proxy, err := standin.Start(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = proxy.Close() })
+			return proxy.Address()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "envoy" {
+				envoytest.Require(t)
+			}
+			for i, group := range conformance.Groups() {
+				t.Run(group.Name, func(t *testing.T) {
+					for _, result := range conformance.RunGroup(t.Context(), &conformanceEnv{t: t, front: front}, i, group) {
+						if result.Err != nil {
+							failed++
+							t.Errorf("%s: %v", result.Case, result.Err)
+						} else {
+							passed++
+						}
+					}
+				})
 			}
 		})
 	}
-	t.Logf("%d passed, %d failed", passed, failed)
+	fmt.Printf("\n%d passed, %d failed\n", passed, failed)
+}
+
+// conformanceEnv starts stacks that last as long as a test.
+type conformanceEnv struct {
+	t     testing.TB
+	front func(testing.TB, envoy.Options) string
+}
+
+func (e *conformanceEnv) Start(ctx context.Context, settings conformance.Settings) (*conformance.Stack, error) {
+	args := settings.Serve
+	socket := filepath.Join(e.t.TempDir(), "check.sock")
+	if settings.Socket {
+		args = append(args, "--grpc-socket", socket)
+	}
+	s := startServer(e.t, e.t.TempDir(), args...)
+	const owner = "you"
+	command(e.t, testPassword+"\n", "user", "add", owner, "--email", testUser, "--data", s.data)
+	o := settings.Front
+	upstream := echo.Start(e.t)
+	o.Authz, o.AdminAPI, o.Upstream, o.AuthzTimeout = []string{s.grpc}, s.admin, upstream.Address(), 10*time.Second
+	switch {
+	case settings.Socket:
+		o.Authz = []string{"unix:" + socket}
+	case settings.Unreachable:
+		o.Authz = []string{"127.0.0.1:1"}
+	}
+	stack := &conformance.Stack{
+		Front: e.front(e.t, o), Upstream: upstream, Owner: owner, Username: testUser, Password: testPassword,
+		Close: func() error { return nil }, // all parts end with the test
+	}
+	var err error
+	stack.Token, err = login(ctx, "http://"+s.admin, testUser, testPassword)
+	return stack, err
+}
+
+// login returns the token of a new session.
+func login(ctx context.Context, url, user, password string) (string, error) {
+	body, err := json.Marshal(map[string]string{"username": user, "password": password})
+	if err != nil {
+		return "", err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/users/auth/login/", strings.NewReader(string(body)))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	var answer struct{ Token string }
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("login: %s", response.Status)
+	}
+	err = json.NewDecoder(response.Body).Decode(&answer)
+	return answer.Token, err
 }
