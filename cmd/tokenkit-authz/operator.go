@@ -68,9 +68,13 @@ func (o *operatorCommand) add(cmd *cobra.Command, run func(cmd *cobra.Command, a
 		})
 	}
 	all.defaults()
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *operatorCommand) flags(cmd *cobra.Command) {
 	o.dataFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
-	return cmd
 }
 
 // explainProblem words a refusal for a terminal: its fields, else its detail.

@@ -130,7 +130,7 @@ func (v *service) buildServers() error {
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
 		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
 		ClientAddressHeader: v.settings.adminAddressHeader,
-		Ready:               v.ready, Blocks: blocks{v.table},
+		Ready:               v.ready, Blocks: blocks{v.table}, Backup: v.keys,
 	})
 	return err
 }
