@@ -168,12 +168,13 @@ func (s *shard) find(i id, hash uint64) (*entry, uint32) {
 // not blocked where the shard is full, or returns nil where all are blocked.
 func (s *shard) open(i id, hash uint64, at int64) (e *entry, place uint32, evicted bool) {
 	if s.count == uint32(len(s.entries)) {
-		switch oldest := &s.lists[waiting]; {
-		case oldest.first != none:
-			evicted = !s.over(&s.entries[oldest.first])
-			s.drop(oldest.first)
-		case s.over(&s.entries[s.lists[blocked].first]):
-			s.drop(s.lists[blocked].first)
+		unblocked, longest := s.lists[waiting].first, s.lists[blocked].first
+		switch {
+		case longest != none && s.over(&s.entries[longest]):
+			s.drop(longest)
+		case unblocked != none:
+			evicted = !s.over(&s.entries[unblocked])
+			s.drop(unblocked)
 		default:
 			return nil, none, false
 		}
