@@ -148,6 +148,7 @@ func (c *crashRun) judgeLimits() {
 			c.t.Errorf("after %d kills: a key with a limit of %d was denied with %d calls allowed, %d unsure and %d kills since its creation",
 				c.kills, key.limit, key.allowed.Load(), key.unsure.Load(), key.kills)
 		}
+		key.failed.Store(0) // those of the kill
 		if n := key.unknown.Swap(0); n > 0 {
 			c.lost++
 			c.t.Errorf("after %d kills: limited key %d was denied %d times, but not for its limit", c.kills, key.id, n)
