@@ -1,14 +1,20 @@
-# Every target is bounded in time, runs on loopback only and cleans up.
+# Every target is bounded in time, runs on loopback only and cleans up. SHORT=1 makes the long ones end within 50
+# seconds, with the same checks and fewer rounds.
 GO        ?= go
 BIN       := bin
 PACKAGES  := ./...
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-GOVULN    := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME  ?= 10s
+BENCHTIME ?= 1s
+FIGURES   := .ci/figures
+LONG       = $(GO) test -count=1 -timeout 120m -v
+
+# rounds SHORT,LONG
+rounds = $(if $(SHORT),$(1),$(2))
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .PHONY: build
 build: ## build the program into bin/
@@ -26,6 +32,44 @@ race: ## run all tests with the race detector
 lint: ## vet and lint
 	$(GO) vet $(PACKAGES)
 	$(GO) run $(GOLANGCI) run
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME
+	@set -e; for package in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' $(PACKAGES)); do \
+		for target in $$(cd $$package && grep -hoE '^func Fuzz[A-Za-z]+' *_test.go 2>/dev/null | sed 's/func //'); do \
+			echo "$$target"; (cd $$package && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) . | tail -2); \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks of each room
+	$(GO) test -run '^$$' -bench . -benchmem -short -benchtime $(BENCHTIME) $(PACKAGES) | grep -E '^(Benchmark|pkg|ok|FAIL)'
+
+.PHONY: e2e
+e2e: ## the conformance table and the documented promises, through the real Envoy and the stand-in
+	@log=$$(mktemp); status=0; TOKENKIT_REQUIRE=1 $(GO) test -count=1 -v -run 'TestConformance|TestDocumentedCommands|TestDeleteIsImmediate|TestExactLimit|TestBrowser' \
+		./cmd/tokenkit-authz >$$log 2>&1 || { status=$$?; cat $$log; }; \
+	grep -E '^--- ' $$log; grep -E '^[0-9]+ passed, [0-9]+ failed$$' $$log | tail -1; rm -f $$log; exit $$status
+
+.PHONY: model
+model: ## limiter and blocker against exact logs of all calls
+	@TOKENKIT_MODEL_STEPS=$(call rounds,60000,1000000) $(FIGURES) steps= $(LONG) -run 'TestModel' ./extauthz/limit ./extauthz/block
+
+.PHONY: crash
+crash: ## kill -9 the real program during changes and Checks
+	@TOKENKIT_ROUNDS=$(call rounds,30,1000) $(FIGURES) kills= $(LONG) -run 'TestCrash$$' ./cmd/tokenkit-authz
+
+.PHONY: powerloss
+powerloss: ## every state that a power loss may leave the files in
+	@TOKENKIT_ROUNDS=$(call rounds,500,10000) $(FIGURES) images= $(LONG) -run 'TestPowerLoss$$' ./internal/boltfile ./store/bolt
+
+.PHONY: corrupt
+corrupt: ## flipped bytes, stale and swapped pages, truncations
+	@TOKENKIT_ROUNDS=$(call rounds,1000,10000) $(FIGURES) damaged= $(LONG) -run 'TestDamage$$' ./internal/boltfile ./store/bolt
+
+.PHONY: restart
+restart: ## restart two instances in turn under load through the real Envoy
+	@TOKENKIT_REQUIRE=1 TOKENKIT_ROUNDS=$(call rounds,20000,200000) $(FIGURES) requests= $(LONG) -run 'TestRestart$$' ./cmd/tokenkit-authz
 
 .PHONY: demo
 demo: ## a protected route on this machine, to try
