@@ -106,6 +106,9 @@ func (s *service) findUser(ctx context.Context, field, login string) (*store.Use
 		return nil, invalidField(field, err.Error())
 	}
 	user, err := s.store.FindUser(ctx, canonical)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, newProblem(CodeNotFound, FieldProblem{Location: field, Message: "expected the name or address of a user, there is none like it"})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("finding a user: %w", err)
 	}
