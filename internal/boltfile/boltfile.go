@@ -162,7 +162,7 @@ func (f *File) view(fn func(tx *Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	tx := &Tx{tx: btx, seeds: f.seeds}
 	var panicked any
-	if err, panicked = tx.call(fn); panicked != nil {
+	if panicked, err = tx.call(fn); panicked != nil {
 		panic(panicked)
 	}
 	return err

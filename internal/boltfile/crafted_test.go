@@ -55,7 +55,7 @@ func TestCraftedDamage(t *testing.T) {
 		}},
 		{"a page that says it is another", "that of another place", func(t *testing.T, c crafted) { c.leaf(t, 1)[0]++ }},
 		{"a page of no kind", "expected a leaf or a branch", func(t *testing.T, c crafted) { c.leaf(t, 1)[8] = 0x20 }},
-		{"an overflow into others", "used twice", func(t *testing.T, c crafted) { order.PutUint32(c.leaf(t, 1)[12:], 40) }},
+		{"an overflow into others", "used twice", func(t *testing.T, c crafted) { order.PutUint32(c.leaf(t, 1)[12:], 20) }},
 		{"an overflow beyond the end", "the file has", func(t *testing.T, c crafted) { order.PutUint32(c.leaf(t, 1)[12:], 1<<30) }},
 		{"a child used twice", "page", func(t *testing.T, c crafted) {
 			b := c.branch(t)

@@ -58,7 +58,7 @@ func TestDamage(t *testing.T) {
 			}
 			f, err := boltfile.Open(context.Background(), path, options)
 			if err != nil {
-				return fmt.Errorf("after a change: %v", err)
+				return fmt.Errorf("after a change: %s", err.Error()) // no refusal is right here
 			}
 			return f.Close()
 		},

@@ -141,7 +141,7 @@ func retry(ctx context.Context, timeout time.Duration, try func() error) error {
 		if err == nil {
 			return nil
 		}
-		if err != unix.EWOULDBLOCK && err != unix.EACCES && err != unix.EINTR {
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("locking: %w", err)
 		}
 		if !time.Now().Before(deadline) {

@@ -191,7 +191,7 @@ func (f *File) commitBatch(batch []*update) (err error) {
 	if err := btx.Commit(); err != nil {
 		if newest, readErr := f.newestMeta(); readErr != nil || newest != f.transaction {
 			// Its meta page may be on the disk, so this is never ErrFull.
-			err = fmt.Errorf("%w: the change may still be made: %v", ErrUnavailable, err)
+			err = fmt.Errorf("%w: the change may still be made: %w", ErrUnavailable, err)
 		}
 		return err
 	}
@@ -205,7 +205,7 @@ func (t *Tx) run(u *update) (err error) {
 	before := slices.Clone(t.state.buckets)
 	writes := t.writes
 	t.undo = t.undo[:0]
-	u.err, u.panicked = t.call(u.fn)
+	u.panicked, u.err = t.call(u.fn)
 	if u.err == nil && u.panicked == nil {
 		return nil
 	}
@@ -225,12 +225,12 @@ func (t *Tx) run(u *update) (err error) {
 	return nil
 }
 
-func (t *Tx) call(fn func(*Tx) error) (err error, panicked any) {
+func (t *Tx) call(fn func(*Tx) error) (panicked any, err error) {
 	defer func() {
 		panicked = recover()
 		if fault, isFault := panicked.(interface{ Addr() uintptr }); isFault {
-			err, panicked = damagedf("reading a page: %v", fault), nil
+			panicked, err = nil, damagedf("reading a page: %v", fault)
 		}
 	}()
-	return fn(t), nil
+	return nil, fn(t)
 }
