@@ -43,6 +43,9 @@ type Process struct {
 	exited chan struct{}
 	err    error // of the exit, once exited is closed
 	said   *tail
+
+	stop    sync.Once
+	stopErr error
 }
 
 // Start runs an Envoy with the configuration that o describes and waits until
@@ -181,8 +184,14 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
 // Stop ends the Envoy and waits for that; after 5 s it is killed. An Envoy that
-// had ended by itself before is an error.
+// had ended by itself before is an error. Further calls return what the first
+// one did.
 func (p *Process) Stop() error {
+	p.stop.Do(func() { p.stopErr = p.end() })
+	return p.stopErr
+}
+
+func (p *Process) end() error {
 	defer func() { _ = os.RemoveAll(p.dir) }()
 	select {
 	case <-p.exited:

@@ -226,9 +226,11 @@ func TestDeniedAnswersAreApplied(t *testing.T) {
 // A service that does not answer in time is no decision.
 func TestTimeoutIsUnavailable(t *testing.T) {
 	b := newBench(t, envoy.Options{AuthzTimeout: 20 * time.Millisecond})
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
 	b.mu.Lock()
-	b.answer = func(ctx context.Context) (*authv3.CheckResponse, error) {
-		<-ctx.Done()
+	b.answer = func(context.Context) (*authv3.CheckResponse, error) {
+		<-release
 		return allowed(&authv3.OkHttpResponse{}), nil
 	}
 	b.mu.Unlock()
