@@ -81,6 +81,7 @@ type world struct {
 	saving  checkpoint
 	durable checkpoint
 	holding chan error
+	picks   uint64
 }
 
 type checkpoint struct {
@@ -110,11 +111,11 @@ var modelAddresses = func() []netip.Addr {
 
 func runWorld(t *testing.T, rt *rapid.T, tally *tally) {
 	w := &world{T: rt, ctx: t.Context(), tally: tally}
-	w.threshold = uint32(rapid.SampledFrom([]int{1, 2, 3, 10}).Draw(rt, "threshold"))
-	w.window = rapid.SampledFrom([]int64{1, 1000, 300_000}).Draw(rt, "window")
+	w.threshold = uint32([]int{1, 2, 3, 10}[w.pick(4, "threshold")])
+	w.window = []int64{1, 1000, 300_000, 300_000}[w.pick(4, "window")]
 	w.addresses = modelAddresses
-	if rapid.Bool().Draw(rt, "crowded") {
-		w.crowd = rapid.IntRange(1, 4).Draw(rt, "room")
+	if w.pick(2, "crowded") == 0 {
+		w.crowd = 1 + w.pick(4, "room")
 	}
 	w.journal = &faulty{
 		memory: newMemory(), begun: make(chan struct{}), released: make(chan outcome), saving: w.saveBegins, saved: w.saveEnds,
@@ -188,8 +189,18 @@ func (w *world) start() {
 	}
 }
 
+// pick draws one of n evenly. Rapid itself prefers small numbers, which is good
+// for values and bad for choices.
+func (w *world) pick(n int, label string) int {
+	w.picks++
+	x := rapid.Uint64().Draw(w.T, label) + w.picks*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return int((x ^ x>>31) % uint64(n))
+}
+
 func (w *world) step() {
-	switch kind := rapid.IntRange(0, 99).Draw(w.T, "step"); {
+	switch kind := w.pick(100, "step"); {
 	case kind < 40:
 		w.fail(w.anAddress(), w.late())
 	case kind < 45:
@@ -218,11 +229,11 @@ func (w *world) step() {
 }
 
 func (w *world) anAddress() netip.Addr {
-	return w.addresses[rapid.IntRange(0, len(w.addresses)-1).Draw(w.T, "address")]
+	return w.addresses[w.pick(len(w.addresses), "address")]
 }
 
 func (w *world) late() int64 {
-	if rapid.IntRange(0, 9).Draw(w.T, "is late") > 0 {
+	if w.pick(10, "is late") > 0 {
 		return 0
 	}
 	return min(w.now-w.started, rapid.Int64Range(0, int64(time.Second)).Draw(w.T, "late"))
@@ -402,7 +413,7 @@ func (w *world) unblock(addr netip.Addr) {
 
 func (w *world) passTime() {
 	ms := int64(time.Millisecond)
-	switch rapid.IntRange(0, 5).Draw(w.T, "how long") {
+	switch w.pick(6, "how long") {
 	case 0:
 		w.now += rapid.Int64Range(0, 2*ms).Draw(w.T, "nanoseconds")
 	case 1:
@@ -423,10 +434,10 @@ func (w *world) setWall() {
 }
 
 func (w *world) outcome(oneIn int) outcome {
-	if rapid.IntRange(1, oneIn).Draw(w.T, "does it fail") > 1 {
+	if w.pick(oneIn, "does it fail") > 0 {
 		return succeeds
 	}
-	return rapid.SampledFrom([]outcome{fails, failsKept}).Draw(w.T, "failure")
+	return []outcome{fails, failsKept}[w.pick(2, "failure")]
 }
 
 // save saves; where it had nothing to save, what the journal has is as good.
@@ -475,16 +486,16 @@ func (w *world) stopCleanly() {
 func (w *world) crash() {
 	w.tally.crashes++
 	if w.holding != nil {
-		w.release(rapid.SampledFrom([]outcome{fails, failsKept}).Draw(w.T, "the last save"))
+		w.release([]outcome{fails, failsKept}[w.pick(2, "the last save")])
 	}
 	w.restart()
 }
 
 func (w *world) restart() {
-	if rapid.Bool().Draw(w.T, "down for long") {
+	if w.pick(2, "down for long") == 0 {
 		w.passTime()
 	}
-	if rapid.IntRange(0, 3).Draw(w.T, "clock set while down") == 0 {
+	if w.pick(4, "clock set while down") == 0 {
 		w.setWall()
 	}
 	w.start()

@@ -212,6 +212,10 @@ func (t *Table) collect(sh *shard, all bool) {
 	sh.lifted = sh.lifted[:0]
 	rest := max(0, len(sh.gone)-removeQuota)
 	for _, i := range sh.gone[rest:] {
+		// One that is there again has a new record, or will.
+		if e, _ := sh.find(i, sh.hasher.hash(i)); e != nil {
+			continue
+		}
 		s.batch.Delete = append(s.batch.Delete, i.prefix())
 		s.gone = append(s.gone, i)
 	}

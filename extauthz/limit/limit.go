@@ -41,7 +41,7 @@ type Options struct {
 	// Journal keeps what was spent across restarts. Nil: nothing does.
 	Journal Journal
 	Mode    Mode
-	// Capacity is how many keys may have tokens out at once, about 330 bytes
+	// Capacity is how many keys may have tokens out at once, about 365 bytes
 	// each. Zero: [DefaultCapacity].
 	Capacity int
 	// Interval is how often calls are saved. Zero: a second.

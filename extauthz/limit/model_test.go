@@ -117,6 +117,7 @@ type world struct {
 	told    int64      // durable.latest of the last save that was told to succeed
 	running bool       // as in the journal
 	holding chan error // result of a save that is held
+	picks   uint64
 }
 
 type checkpoint struct{ true, limiter, wall, latest int64 }
@@ -239,10 +240,10 @@ func (w *world) start(clean bool) {
 
 // outcome is mostly success.
 func (w *world) outcome(oneIn int) outcome {
-	if rapid.IntRange(1, oneIn).Draw(w.T, "does it fail") > 1 {
+	if w.pick(oneIn, "does it fail") > 0 {
 		return succeeds
 	}
-	return rapid.SampledFrom([]outcome{fails, failsKept}).Draw(w.T, "failure")
+	return []outcome{fails, failsKept}[w.pick(2, "failure")]
 }
 
 var modelLimits = []uint32{0, 1, 2, 3, 10, 63, 64, 65, 66, 100, 127, 128, 130, 200, 640, 6400}
@@ -251,17 +252,27 @@ func (w *world) createKey() {
 	w.keys = append(w.keys, &history{
 		key: &apikey.Key{
 			ID:               apikey.KeyID(len(w.keys) + 1),
-			RateLimitPerHour: rapid.SampledFrom(modelLimits[1:]).Draw(w.T, "limit"),
+			RateLimitPerHour: modelLimits[1+w.pick(len(modelLimits)-1, "limit")],
 			CreatedAt:        w.wall(w.now).UTC().Truncate(time.Microsecond),
 		},
 		pending: w.stops,
 	})
 }
 
-func (w *world) aKey() *history { return w.keys[rapid.IntRange(0, len(w.keys)-1).Draw(w.T, "key")] }
+func (w *world) aKey() *history { return w.keys[w.pick(len(w.keys), "key")] }
+
+// pick draws one of n evenly. Rapid itself prefers small numbers, which is good
+// for values and bad for choices.
+func (w *world) pick(n int, label string) int {
+	w.picks++
+	x := rapid.Uint64().Draw(w.T, label) + w.picks*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return int((x ^ x>>31) % uint64(n))
+}
 
 func (w *world) step() {
-	switch kind := rapid.IntRange(0, 99).Draw(w.T, "step"); {
+	switch kind := w.pick(100, "step"); {
 	case kind < 25:
 		w.spend(w.aKey(), 0, w.hopeful())
 	case kind < 30:
@@ -297,7 +308,7 @@ func (w *world) step() {
 
 // hopeful says whether a call waits for its saving.
 func (w *world) hopeful() bool {
-	return w.holding == nil && rapid.IntRange(0, 3).Draw(w.T, "waits") > 0
+	return w.holding == nil && w.pick(4, "waits") > 0
 }
 
 // spend makes one call, with a reading that is late nanoseconds old, and
@@ -467,7 +478,7 @@ func (w *world) peek(h *history) {
 
 func (w *world) passTime() {
 	const ms = int64(time.Millisecond)
-	switch kind := rapid.IntRange(0, 19).Draw(w.T, "how long"); {
+	switch kind := w.pick(20, "how long"); {
 	case kind < 3:
 		w.now += rapid.Int64Range(0, 3*ms).Draw(w.T, "nanoseconds")
 	case kind < 6:
@@ -480,7 +491,7 @@ func (w *world) passTime() {
 	case kind < 16:
 		h := w.aKey()
 		if backs := h.backs(w.millis(w.now)); len(backs) > 0 {
-			w.passUntil(backs[rapid.IntRange(0, len(backs)-1).Draw(w.T, "token")])
+			w.passUntil(backs[w.pick(len(backs), "token")])
 		}
 	case kind < 18:
 		w.now += rapid.Int64Range(55*60, 65*60).Draw(w.T, "about an hour") * 1000 * ms
@@ -536,7 +547,7 @@ func (w *world) release(how outcome) {
 // cases in which the package's documentation says that a crash then costs
 // more.
 func (w *world) changeLimit(h *history) {
-	limit := rapid.SampledFrom(modelLimits).Draw(w.T, "limit")
+	limit := modelLimits[w.pick(len(modelLimits), "limit")]
 	lower := limit != 0 && limit < max(h.lastLimit, h.key.RateLimitPerHour)
 	settled := w.holding == nil && h.unsaved == 0 && !h.owes(w.millis(w.now)) && (h.savedLimit >= h.lastLimit || !h.kept && h.lastLimit == 0)
 	if lower && !settled {
@@ -586,7 +597,7 @@ func (w *world) crash() {
 	}
 	w.tally.crashes++
 	if w.holding != nil {
-		w.release(rapid.SampledFrom([]outcome{fails, failsKept}).Draw(w.T, "the last save"))
+		w.release([]outcome{fails, failsKept}[w.pick(2, "the last save")])
 	}
 	w.restartAfter(false)
 }
@@ -594,12 +605,12 @@ func (w *world) crash() {
 // restartAfter lets the service be down for a while, in which the wall clock
 // may be set.
 func (w *world) restartAfter(clean bool) {
-	if rapid.Bool().Draw(w.T, "down for long") {
+	if w.pick(2, "down for long") == 0 {
 		w.passTime()
 	} else {
 		w.now += rapid.Int64Range(0, int64(time.Second)).Draw(w.T, "down for")
 	}
-	if rapid.IntRange(0, 3).Draw(w.T, "clock set while down") == 0 {
+	if w.pick(4, "clock set while down") == 0 {
 		w.setWall()
 	}
 	w.start(clean)

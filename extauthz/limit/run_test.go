@@ -273,6 +273,35 @@ func TestIdleKeysAreForgotten(t *testing.T) {
 	})
 }
 
+// Removing very many old records takes several saves, which must not remove
+// the record of a key that has since been used again.
+func TestOldRecordsOfKeysInUse(t *testing.T) {
+	const keys = 40_000
+	d := &disk{inner: newMemory()}
+	now := time.Now()
+	clock := func() time.Time { return now }
+	l := newLimiter(t, limit.Options{Journal: d, Now: clock})
+	for id := range apikey.KeyID(keys) {
+		spend(t, l, oldKey(id+1, 6400), now)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(2 * time.Hour)
+	l = newLimiter(t, limit.Options{Journal: d, Now: clock})
+	for id := range apikey.KeyID(10) {
+		spend(t, l, oldKey(1+id*keys/10, 6400), now)
+	}
+	for range 5 {
+		if err := l.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.inner.records) != 10 {
+		t.Errorf("%d records are left, expected those of the 10 keys in use", len(d.inner.records))
+	}
+}
+
 func TestCapacity(t *testing.T) {
 	l := newLimiter(t, limit.Options{Capacity: 100})
 	now := time.Now()

@@ -231,7 +231,12 @@ func (l *Limiter) saveShards(ctx context.Context) error {
 		sh := &l.shards[i]
 		sh.mu.Lock()
 		rest := max(0, len(sh.gone)-max(0, batchDeletes-len(s.batch.Delete)))
-		s.batch.Delete = append(s.batch.Delete, sh.gone[rest:]...)
+		for _, id := range sh.gone[rest:] {
+			// One that is there again has a new record, or will.
+			if _, found := sh.index[id]; !found {
+				s.batch.Delete = append(s.batch.Delete, id)
+			}
+		}
 		sh.gone = sh.gone[:rest]
 		s.places, sh.dirty = sh.dirty, s.places[:0]
 		sh.mu.Unlock()
