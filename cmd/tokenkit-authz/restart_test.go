@@ -23,12 +23,12 @@ import (
 
 // TestRestart restarts two services behind one Envoy in turn, by SIGTERM and
 // with their defaults, while clients make requests with the same key. None may
-// fail. TOKENKIT_REQUESTS is how many requests there are at least.
+// fail. TOKENKIT_ROUNDS is how many requests there are at least.
 func TestRestart(t *testing.T) {
 	envoytest.Require(t)
-	want, err := strconv.Atoi(cmp.Or(os.Getenv("TOKENKIT_REQUESTS"), "2000"))
+	want, err := strconv.Atoi(cmp.Or(os.Getenv("TOKENKIT_ROUNDS"), "2000"))
 	if err != nil {
-		t.Fatalf("TOKENKIT_REQUESTS: %v", err)
+		t.Fatalf("TOKENKIT_ROUNDS: %v", err)
 	}
 	services, key := twoServices(t)
 	upstream := echo.Start(t)
