@@ -154,7 +154,7 @@ func (a *Authorizer) decide(ctx context.Context, request *apikey.Request, now ti
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMissingKey}}, nil
 	}
 	secret, err := request.Credential.Secret()
-	if err != nil {
+	if err != nil { //nolint:nilerr // that it is malformed is the decision
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMalformedKey}}, nil
 	}
 	key, err := a.keys.FindKey(ctx, secret.Hash())

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,13 +112,14 @@ func (r *responder) allow(outcome *Outcome, bearerUsed bool) *authv3.CheckRespon
 		QueryParametersToRemove: r.stripQuery,
 		ResponseHeadersToAdd:    limitHeaders(&outcome.Limit),
 	}
+	// The list that is shared by all answers has no room to grow in place.
+	remove := func(name string) { ok.HeadersToRemove = append(slices.Clip(ok.HeadersToRemove), name) }
 	if bearerUsed {
-		ok.HeadersToRemove = append(r.strip[:len(r.strip):len(r.strip)], "authorization")
+		remove("authorization")
 	}
 	set := func(name, value string) {
 		if value == "" {
-			// Never both set and removed: Envoy would drop the header.
-			ok.HeadersToRemove = append(ok.HeadersToRemove[:len(ok.HeadersToRemove):len(ok.HeadersToRemove)], name)
+			remove(name) // never both set and removed: Envoy would drop the header
 			return
 		}
 		ok.Headers = append(ok.Headers, overwrite(name, value))
