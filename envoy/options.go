@@ -117,41 +117,41 @@ func (o Options) Complete() (Options, error) {
 	orDefault(&o.Identity.KeyName, "x-api-key-name")
 	orDefault(&o.Identity.Owner, "x-api-key-owner")
 	if err := o.check(); err != nil {
-		return o, fmt.Errorf("envoy options: %w", err)
+		return o, fmt.Errorf("envoy: %w", err)
 	}
 	return o, nil
 }
 
 func (o *Options) check() error {
 	if _, err := ipAndPort(o.Listen); err != nil {
-		return fmt.Errorf("Listen %q: %w", o.Listen, err)
+		return fmt.Errorf("option Listen %q: %w", o.Listen, err)
 	}
 	if o.EnvoyAdmin != "" {
 		address, err := ipAndPort(o.EnvoyAdmin)
 		if err != nil {
-			return fmt.Errorf("EnvoyAdmin %q: %w", o.EnvoyAdmin, err)
+			return fmt.Errorf("option EnvoyAdmin %q: %w", o.EnvoyAdmin, err)
 		}
 		if !address.Addr().IsLoopback() {
-			return fmt.Errorf("EnvoyAdmin %q: expected a loopback address, since whoever reaches it can stop Envoy", o.EnvoyAdmin)
+			return fmt.Errorf("option EnvoyAdmin %q: expected a loopback address, since whoever reaches it can stop Envoy", o.EnvoyAdmin)
 		}
 	}
 	if _, err := endpointsOf(o.Authz); err != nil {
-		return fmt.Errorf("Authz: %w", err)
+		return fmt.Errorf("option Authz: %w", err)
 	}
 	for name, target := range map[string]string{"AdminAPI": o.AdminAPI, "Upstream": o.Upstream} {
 		if _, err := parseEndpoint(target); err != nil {
-			return fmt.Errorf("%s %q: %w", name, target, err)
+			return fmt.Errorf("option %s %q: %w", name, target, err)
 		}
 	}
 	if o.AuthzTimeout < time.Millisecond {
-		return fmt.Errorf("AuthzTimeout %v: expected at least 1ms", o.AuthzTimeout)
+		return fmt.Errorf("option AuthzTimeout %v: expected at least 1ms", o.AuthzTimeout)
 	}
 	if o.TrustedHops < 0 || o.TrustedHops > 100 {
-		return fmt.Errorf("TrustedHops %d: expected 0 to 100", o.TrustedHops)
+		return fmt.Errorf("option TrustedHops %d: expected 0 to 100", o.TrustedHops)
 	}
 	for _, origin := range o.Origins {
 		if _, err := apikey.ParseOrigin(origin); err != nil {
-			return fmt.Errorf("Origins %q: expected an origin such as https://app.example.io", origin)
+			return fmt.Errorf("option Origins %q: expected an origin such as https://app.example.io", origin)
 		}
 	}
 	return o.checkHeaders()
@@ -161,7 +161,7 @@ func (o *Options) checkHeaders() error {
 	if len(o.KeyHeaders) == 0 && !o.Bearer {
 		// A key in the query is possible, but then nothing is lost by naming
 		// a header as well.
-		return errors.New("KeyHeaders: expected at least one name")
+		return errors.New("option KeyHeaders: expected at least one name")
 	}
 	set := append([]string{o.ClientAddressHeader}, o.Identity.names()...)
 	for _, name := range slices.Concat(o.KeyHeaders, set, o.CORSHeaders) {

@@ -102,8 +102,11 @@ func matchHeader(headers http.Header, rule string) error {
 		return fmt.Errorf("header %s is there %d times: %q", name, len(values), values)
 	case isPattern:
 		matched, err := regexp.MatchString("^(?:"+pattern+")$", values[0])
-		if err != nil || !matched {
-			return fmt.Errorf("header %s is %q, want %s (%v)", name, values[0], pattern, err)
+		if err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+		if !matched {
+			return fmt.Errorf("header %s is %q, want %s", name, values[0], pattern)
 		}
 	case values[0] != want:
 		return fmt.Errorf("header %s is %q, want %q", name, values[0], want)

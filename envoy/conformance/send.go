@@ -70,6 +70,7 @@ func (r *run) send(ctx context.Context, step *Step) (*Answer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
+	defer func() { _ = response.Body.Close() }()
 	answer := &Answer{Status: response.StatusCode, Headers: response.Header, target: target, body: body}
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		text, err := io.ReadAll(response.Body)

@@ -10,7 +10,8 @@
 package echo
 
 import (
-	"crypto/sha1" //nolint:gosec // RFC 6455 asks for it
+	"context"
+	"crypto/sha1" // as RFC 6455 asks for
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -86,7 +87,7 @@ func upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { _ = connection.Close() }()
-	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 		base64.StdEncoding.EncodeToString(sum[:]))
 	if err := buffered.Flush(); err != nil {
@@ -109,7 +110,7 @@ type Recorder struct {
 // Listen starts an echo on a host:port, of which port 0 stands for any free
 // one.
 func Listen(address string) (*Recorder, error) {
-	listener, err := net.Listen("tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("starting the echo: %w", err)
 	}

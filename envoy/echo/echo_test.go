@@ -31,18 +31,19 @@ func exchange(t *testing.T, address, message string) (*http.Response, *bufio.Rea
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = response.Body.Close() })
 	return response, reader, connection
 }
 
 func TestEcho(t *testing.T) {
 	upstream := echo.Start(t)
-	response, _, _ := exchange(t, upstream.Address(),
+	response, _, _ := exchange(t, upstream.Address(), //nolint:bodyclose // exchange does
 		"PUT //a/../b?x=%2F<&y HTTP/1.1\r\nHost: h.example\r\nX-Two: 1\r\nx-two: 2\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
 	var got echo.Request
 	if err := json.NewDecoder(response.Body).Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Method != "PUT" || got.Path != "//a/../b?x=%2F<&y" || got.Host != "h.example" || got.Body != "hello" || got.Header("X-Two") != "1 | 2" {
+	if got.Method != http.MethodPut || got.Path != "//a/../b?x=%2F<&y" || got.Host != "h.example" || got.Body != "hello" || got.Header("X-Two") != "1 | 2" {
 		t.Errorf("got %+v", got)
 	}
 	seen := upstream.Requests()
@@ -74,9 +75,11 @@ func TestEchoKeepsTheLatest(t *testing.T) {
 	}()
 	reader := bufio.NewReader(connection)
 	for range n {
-		if _, err := http.ReadResponse(reader, &http.Request{Method: http.MethodHead}); err != nil {
+		response, err := http.ReadResponse(reader, &http.Request{Method: http.MethodHead})
+		if err != nil {
 			t.Fatal(err)
 		}
+		_ = response.Body.Close()
 	}
 	if kept := len(upstream.Requests()); upstream.Count() != n || kept < 2048 || kept > 4096 {
 		t.Errorf("kept %d of %d requests", kept, upstream.Count())
@@ -86,7 +89,7 @@ func TestEchoKeepsTheLatest(t *testing.T) {
 // The example of RFC 6455, 1.3.
 func TestEchoOfAWebSocket(t *testing.T) {
 	upstream := echo.Start(t)
-	response, reader, connection := exchange(t, upstream.Address(),
+	response, reader, connection := exchange(t, upstream.Address(), //nolint:bodyclose // exchange does
 		"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		t.Fatalf("got %s %v", response.Status, response.Header)

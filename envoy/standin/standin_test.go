@@ -184,7 +184,7 @@ func TestAllowedAnswersAreApplied(t *testing.T) {
 			t.Errorf("upstream sees %s %q, want %q", name, seen.Header(name), want)
 		}
 	}
-	if seen.Path != "/a?x=%2F&y" || response.StatusCode != 200 || response.Header.Get("Ratelimit") != "r" {
+	if seen.Path != "/a?x=%2F&y" || response.StatusCode != http.StatusOK || response.Header.Get("Ratelimit") != "r" {
 		t.Errorf("path %q, %s %v", seen.Path, response.Status, response.Header)
 	}
 	if response.Header.Get("Server") != "stand-in-not-envoy" {
@@ -235,7 +235,7 @@ func TestTimeoutIsUnavailable(t *testing.T) {
 	}
 	b.mu.Unlock()
 	response, _ := b.send(t, "GET / HTTP/1.1")
-	if response.StatusCode != 503 || b.upstream.Count() != 0 {
+	if response.StatusCode != http.StatusServiceUnavailable || b.upstream.Count() != 0 {
 		t.Errorf("status %d and %d requests upstream", response.StatusCode, b.upstream.Count())
 	}
 }
@@ -259,7 +259,7 @@ func TestUpstreamThatIsGone(t *testing.T) {
 	if err := b.upstream.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if response, _ := b.send(t, "GET / HTTP/1.1", "Origin: https://a.example"); response.StatusCode != 503 || response.Header.Get("Access-Control-Allow-Origin") == "" {
+	if response, _ := b.send(t, "GET / HTTP/1.1", "Origin: https://a.example"); response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Access-Control-Allow-Origin") == "" {
 		t.Errorf("got %s %v", response.Status, response.Header)
 	}
 }
