@@ -23,8 +23,8 @@
 //
 // # Time
 //
-// A call's time is the reading of the clock that comes with it or, where
-// another call of the same key has come with a later one, that later one.
+// A call's time is the reading of the clock that comes with it or, where the
+// limiter has already looked at the key with a later one, that later one.
 // Inside the process only the monotonic part of a reading counts: setting the
 // wall clock means nothing. Across a restart the time that passed is taken
 // from the wall clock, and is never negative; a wall clock that is set forward

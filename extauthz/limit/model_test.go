@@ -564,6 +564,10 @@ func (w *world) sweep() {
 	}
 	w.limiter.SweepAll(w.reading(w.now))
 	for _, h := range w.keys {
+		if !h.dirty {
+			// A later reading than those of calls that are late has come.
+			h.latest = max(h.latest, w.now+w.ahead)
+		}
 		h.reclaim(w.millis(w.now), w.stops)
 	}
 }

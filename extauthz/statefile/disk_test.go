@@ -174,9 +174,10 @@ func TestLimiterOnBadDisk(t *testing.T) {
 			for spend() == nil {
 				passed++
 			}
-			// A save that was under way may have covered some.
-			if passed < q || passed > 2*q {
-				t.Errorf("fault %d: %d calls passed, expected %d", i, passed, q)
+			// The last call before may have been one; a save under way may have
+			// covered some.
+			if passed < q-1 || passed > 2*q {
+				t.Errorf("fault %d: %d calls passed, expected about %d", i, passed, q)
 			}
 			if err := disk.Heal(); err != nil {
 				t.Fatal(err)
