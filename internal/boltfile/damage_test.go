@@ -50,7 +50,7 @@ func TestDamage(t *testing.T) {
 	}
 	boltfiletest.Damage(t, boltfiletest.DamageOptions{
 		Versions: versions,
-		Rounds:   1500,
+		Rounds:   1000,
 		Refusals: []error{boltfile.ErrDamaged, boltfile.ErrForeign},
 		Check: func(path string) error {
 			if err := checkDamaged(path, want, 41); err != nil {

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -147,6 +148,9 @@ var (
 	_ fs.NodeUnlinker       = (*folder)(nil)
 	_ fs.NodeRenamer        = (*folder)(nil)
 	_ fs.NodeOpendirHandler = (*folder)(nil)
+	_ fs.NodeMknoder        = (*folder)(nil)
+	_ fs.NodeGetattrer      = (*socket)(nil)
+	_ fs.NodeSetattrer      = (*socket)(nil)
 	_ fs.NodeOpener         = (*file)(nil)
 	_ fs.NodeReader         = (*file)(nil)
 	_ fs.NodeWriter         = (*file)(nil)
@@ -170,6 +174,35 @@ func (d *folder) Create(ctx context.Context, name string, _, mode uint32, out *f
 	d.AddChild(name, child, true)
 	f.attr(&out.Attr)
 	return child, nil, 0, 0
+}
+
+// Mknod makes sockets, which hold nothing that could be lost.
+func (d *folder) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if mode&syscall.S_IFMT != syscall.S_IFSOCK {
+		return nil, syscall.EPERM
+	}
+	s := &socket{}
+	s.mode.Store(mode)
+	out.Mode = mode
+	return d.NewInode(ctx, s, fs.StableAttr{Mode: syscall.S_IFSOCK}), 0
+}
+
+// socket is the name of a Unix socket.
+type socket struct {
+	fs.Inode
+	mode atomic.Uint32
+}
+
+func (s *socket) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	out.Mode, out.Nlink = s.mode.Load(), 1
+	return 0
+}
+
+func (s *socket) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if mode, ok := in.GetMode(); ok {
+		s.mode.Store(syscall.S_IFSOCK | mode&0o777)
+	}
+	return s.Getattr(ctx, f, out)
 }
 
 func (d *folder) Unlink(_ context.Context, name string) syscall.Errno {
