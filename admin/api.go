@@ -127,6 +127,10 @@ func register[I, O any](a *api, op operation, handle func(context.Context, *I) (
 	full := huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Description: op.description,
 		DefaultStatus: op.status, SkipValidateBody: true, MaxBodyBytes: maxBody + 1, Responses: map[string]*huma.Response{},
+		// By then readStrictly has read the body. A deadline for reading that
+		// passed while the operation still worked would cancel the context of
+		// the connection, and of all later requests on it.
+		BodyReadTimeout: -1,
 	}
 	codes := slices.Concat(a.common, op.codes)
 	if op.session {
