@@ -19,7 +19,8 @@ import (
 
 // checker makes Checks of one start of the service, as Envoy would.
 type checker struct {
-	conn *grpc.ClientConn
+	conn    *grpc.ClientConn
+	timeout time.Duration // of one Check
 	authv3.AuthorizationClient
 }
 
@@ -29,7 +30,7 @@ func newChecker(t testing.TB, address string) *checker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &checker{conn, authv3.NewAuthorizationClient(conn)}
+	return &checker{conn, 10 * time.Second, authv3.NewAuthorizationClient(conn)}
 }
 
 func (c *checker) close() { _ = c.conn.Close() }
@@ -37,7 +38,7 @@ func (c *checker) close() { _ = c.conn.Close() }
 // ask makes one Check. Empty texts are left out; the address is then one of
 // this machine.
 func (c *checker) ask(key, origin, address string) (explanation, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
 	defer cancel()
 	headers := map[string]string{"api-key": key}
 	if origin != "" {

@@ -25,6 +25,7 @@ import (
 // with their defaults, while clients make requests with the same key. None may
 // fail. TOKENKIT_ROUNDS is how many requests there are at least.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	envoytest.Require(t)
 	want, err := strconv.Atoi(cmp.Or(os.Getenv("TOKENKIT_ROUNDS"), "2000"))
 	if err != nil {
