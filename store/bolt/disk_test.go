@@ -73,7 +73,7 @@ func holds(path string, want contents) (err error) {
 	}
 	for _, key := range want.keys {
 		if found, err := s.FindKey(context.Background(), key.Hash); err != nil || !reflect.DeepEqual(found, key) {
-			return fmt.Errorf("key %d is not found as it was: %v", key.ID, err)
+			return fmt.Errorf("key %d is not found as it was: %w", key.ID, err)
 		}
 	}
 	return nil

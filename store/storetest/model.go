@@ -24,7 +24,7 @@ func walk(t *testing.T, fresh func(dir string) Opener) {
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
 		s := begin(rt, fresh(dir))
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		m := &model{
 			subject: s, keys: map[apikey.KeyID]*apikey.Key{}, touched: map[apikey.KeyID]bool{},
 			users: map[apikey.UserID]*store.User{}, sessions: map[store.SessionID]*store.Session{},
