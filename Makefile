@@ -61,7 +61,7 @@ crash: ## kill -9 the real program during changes and Checks
 
 .PHONY: powerloss
 powerloss: ## every state that a power loss may leave the files in
-	@TOKENKIT_ROUNDS=$(call rounds,500,10000) $(FIGURES) images= $(LONG) -run 'TestPowerLoss$$' ./internal/boltfile ./store/bolt
+	@TOKENKIT_REQUIRE_FUSE=1 TOKENKIT_ROUNDS=$(call rounds,500,10000) $(FIGURES) images= $(LONG) -run 'TestPowerLoss$$' ./internal/boltfile ./store/bolt
 
 .PHONY: corrupt
 corrupt: ## flipped bytes, stale and swapped pages, truncations

@@ -156,6 +156,12 @@ func (s *server) stop(t testing.TB) {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	s.wait(t)
+}
+
+// wait waits until a server that was told to stop has ended.
+func (s *server) wait(t testing.TB) {
+	t.Helper()
 	select {
 	case err := <-s.exited:
 		if err != nil {

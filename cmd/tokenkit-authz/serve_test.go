@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/tokenkithq/authz/admin"
+)
+
+// ask runs check with a key on standard input.
+func ask(t *testing.T, s *server, key string, args ...string) (e explanation, exit int) {
+	t.Helper()
+	cmd := exec.Command(binary(t), append([]string{"check", "--json", "--server", s.grpc}, args...)...)
+	cmd.Stdin = strings.NewReader(key + "\n")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run()
+	if err := json.Unmarshal(out.Bytes(), &e); err != nil {
+		t.Fatalf("check: %v\n%s%s", err, out.String(), errs.String())
+	}
+	return e, cmd.ProcessState.ExitCode()
+}
+
+// createKeyOffline makes a key by the command line, whoever holds the folder.
+func createKeyOffline(t testing.TB, data string, args ...string) admin.CreatedKey {
+	t.Helper()
+	var created admin.CreatedKey
+	out := command(t, "", append([]string{"key", "create", "--json", "--data", data}, args...)...)
+	if err := json.Unmarshal([]byte(out), &created); err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+func TestCheckCommand(t *testing.T) {
+	s := startServer(t, t.TempDir())
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", s.data)
+	key := createKeyOffline(t, s.data, "web", "--owner", "alice", "--origin", "https://app.example.io", "--ip", "203.0.113.0/24", "--rate-limit", "2")
+	for _, c := range []struct {
+		name, key string
+		args      []string
+		want      explanation
+	}{
+		{"allowed", key.Key, []string{"--origin", "https://app.example.io"}, explanation{true, "allowed", 200, "1", "web", `"hour";r=2;t=`}},
+		{"origin", key.Key, []string{"--origin", "https://evil.example"}, explanation{false, "origin_not_allowed", 403, "1", "web", ""}},
+		{"address", key.Key, []string{"--address", "198.51.100.1"}, explanation{false, "address_not_allowed", 403, "1", "web", ""}},
+		{"its address", key.Key, []string{"--address", "203.0.113.9"}, explanation{true, "allowed", 200, "1", "web", `"hour";r=2;t=`}},
+		{"malformed", "nonsense", nil, explanation{false, "malformed_key", 401, "", "", ""}},
+		{"none", "", nil, explanation{false, "missing_key", 401, "", "", ""}},
+	} {
+		for range 12 { // explaining spends nothing and blocks nobody
+			got, exit := ask(t, s, c.key, c.args...)
+			if strings.HasPrefix(got.Limit, c.want.Limit) && c.want.Limit != "" {
+				got.Limit = c.want.Limit
+			}
+			if got != c.want || (exit == 0) != c.want.Allowed {
+				t.Fatalf("%s: got %+v and exit %d, want %+v", c.name, got, exit, c.want)
+			}
+			if c.name != "malformed" {
+				break
+			}
+		}
+	}
+	if e, _ := ask(t, s, key.Key, "--address", "203.0.113.9"); !e.Allowed {
+		t.Errorf("explaining cost something: %+v", e)
+	}
+}
+
+// On SIGTERM the service says that it is not serving and goes on to answer;
+// then it saves everything: the state of the limits and when keys were used.
+func TestStop(t *testing.T) {
+	s := startServer(t, t.TempDir(), "--drain", "3s")
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", s.data)
+	key := createKeyOffline(t, s.data, "n", "--owner", "alice", "--rate-limit", "1000", "--strict")
+	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	health, checks := healthpb.NewHealthClient(conn), authv3.NewAuthorizationClient(conn)
+	request := (&checkRequest{header: "api-key", address: "192.0.2.1", path: "/", method: "GET"}).message(key.Key)
+	request.Attributes.ContextExtensions = nil
+	call := func() {
+		t.Helper()
+		response, err := checks.Check(t.Context(), request)
+		if err != nil || response.GetOkResponse() == nil {
+			t.Fatalf("denied: %v, %v", response, err)
+		}
+	}
+	for _, service := range []string{"", "envoy.service.auth.v3.Authorization"} {
+		answer, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil || answer.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Fatalf("health of %q: %v, %v", service, answer, err)
+		}
+	}
+	watch, err := health.Watch(t.Context(), &healthpb.HealthCheckRequest{Service: "envoy.service.auth.v3.Authorization"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	for range 17 {
+		call()
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := watch.Recv(); err != nil || answer.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Fatalf("health after SIGTERM: %v, %v", answer, err)
+	}
+	call() // while Envoy has not noticed yet
+	s.wait(t)
+
+	s = startServer(t, s.data)
+	if e, _ := ask(t, s, key.Key); !strings.HasPrefix(e.Limit, `"hour";r=982;`) {
+		t.Errorf("after 18 calls and a restart the limit is %s", e.Limit)
+	}
+	var keys []admin.Key
+	if err := json.Unmarshal([]byte(command(t, "", "key", "list", "--json", "--data", s.data)), &keys); err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != 1 || keys[0].LastUsedAt == nil || time.Since(*keys[0].LastUsedAt) > time.Hour {
+		t.Errorf("the last use was not saved: %+v", keys)
+	}
+}
+
+// A second service on the same folder is refused with a message that says so.
+func TestTwoServices(t *testing.T) {
+	s := startServer(t, t.TempDir())
+	out, err := exec.Command(binary(t), "serve", "--data", s.data, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "in use") {
+		t.Errorf("got %v: %s", err, out)
+	}
+}
