@@ -135,8 +135,9 @@ func newStoreExport(std streams) *cobra.Command {
 		Short: "Write users and keys as JSON lines, with hashes of secrets only",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, _ []string, client *admin.OperatorClient) error {
-		// A backup is a moment of the store, whoever holds it.
-		dir, err := os.MkdirTemp("", "tokenkit-export-")
+		// A backup is a moment of the store, whoever holds it. It is kept where
+		// its original is: perhaps nothing else can be written.
+		dir, err := os.MkdirTemp(o.data, ".export-")
 		if err != nil {
 			return err
 		}
