@@ -548,7 +548,8 @@ func (w *world) release(how outcome) {
 // more.
 func (w *world) changeLimit(h *history) {
 	limit := modelLimits[w.pick(len(modelLimits), "limit")]
-	lower := limit != 0 && limit < max(h.lastLimit, h.key.RateLimitPerHour)
+	// No limit in between may hide that the last one is lower than the first.
+	lower := limit == 0 || h.key.RateLimitPerHour == 0 || limit < max(h.lastLimit, h.key.RateLimitPerHour)
 	settled := w.holding == nil && h.unsaved == 0 && !h.owes(w.millis(w.now)) && (h.savedLimit >= h.lastLimit || !h.kept && h.lastLimit == 0)
 	if lower && !settled {
 		return
