@@ -15,6 +15,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/envoy/envoytest"
 )
 
 // ask runs check with a key on standard input.
@@ -142,4 +143,21 @@ func TestTwoServices(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "in use") {
 		t.Errorf("got %v: %s", err, out)
 	}
+}
+
+// The demo's own table comes out right, with a real Envoy and without one.
+func TestDemo(t *testing.T) {
+	t.Run("stand-in", func(t *testing.T) {
+		out := command(t, "", "demo", "--once", "--stand-in")
+		if !strings.Contains(out, "NOT Envoy") || strings.Count(out, " yes\n") != 9 {
+			t.Errorf("got %s", out)
+		}
+	})
+	t.Run("envoy", func(t *testing.T) {
+		program := envoytest.Require(t)
+		out := command(t, "", "demo", "--once", "--envoy", program)
+		if strings.Contains(out, "NOT Envoy") || strings.Count(out, " yes\n") != 9 {
+			t.Errorf("got %s", out)
+		}
+	})
 }
