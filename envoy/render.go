@@ -3,6 +3,7 @@ package envoy
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"go.yaml.in/yaml/v3"
@@ -113,9 +114,11 @@ func sayExplicitly(node *yaml.Node) {
 		return
 	}
 	for _, name := range []string{"failure_mode_allow", "clear_route_cache"} {
-		node.Content = append(node.Content,
-			&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name},
-			&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "false"})
+		if !slices.ContainsFunc(node.Content, func(n *yaml.Node) bool { return n.Value == name }) {
+			node.Content = append(node.Content,
+				&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name},
+				&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "false"})
+		}
 	}
 }
 
