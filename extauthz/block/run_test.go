@@ -48,6 +48,13 @@ func (d *disk) Save(ctx context.Context, batch *block.Batch) error {
 	return d.inner.Save(ctx, batch)
 }
 
+// counts returns how many saves there were and how many records there are.
+func (d *disk) counts() (saves, records int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.saves, len(d.inner.records)
+}
+
 func (d *disk) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -107,16 +114,16 @@ func TestBlocksAreSavedAtOnceAndWindowsEachSecond(t *testing.T) {
 		if n, _ := d.has(fast); n != 0 {
 			t.Error("lifting a block was not saved at once")
 		}
-		before := d.saves
+		before, _ := d.counts()
 		time.Sleep(4 * time.Minute)
-		if d.saves != before {
-			t.Errorf("%d saves of nothing", d.saves-before)
+		if after, _ := d.counts(); after != before {
+			t.Errorf("%d saves of nothing", after-before)
 		}
 		time.Sleep(2 * time.Minute)
 		table.List(time.Now())
 		time.Sleep(2 * time.Second)
-		if len(d.inner.records) != 0 {
-			t.Errorf("%d records of windows that are closed", len(d.inner.records))
+		if _, records := d.counts(); records != 0 {
+			t.Errorf("%d records of windows that are closed", records)
 		}
 	})
 }
@@ -162,10 +169,7 @@ func TestFloodIsSavedByAndBy(t *testing.T) {
 		}
 		time.Sleep(1001 * time.Millisecond)
 		synctest.Wait()
-		d.mu.Lock()
-		saved := len(d.inner.records)
-		d.mu.Unlock()
-		if saved == 0 || saved > 8192 {
+		if _, saved := d.counts(); saved == 0 || saved > 8192 {
 			t.Errorf("in the first second %d windows were saved", saved)
 		}
 		if err := table.Close(t.Context()); err != nil {
@@ -266,52 +270,4 @@ func TestBadRecordsAreRefused(t *testing.T) {
 			t.Errorf("a record of %s was loaded", name)
 		}
 	}
-}
-
-func BenchmarkBlocked(b *testing.B) {
-	table := newTable(b, block.Options{})
-	now := time.Now()
-	for name, blocked := range map[string]int{"nobody is": 0, "many are": 100_000} {
-		for n := range uint32(blocked) {
-			for range 10 {
-				table.Failed(four(n), apikey.ReasonUnknownKey, now)
-			}
-		}
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			n := uint32(0)
-			for b.Loop() {
-				n++
-				table.Blocked(four(n%200_000), now)
-			}
-		})
-	}
-}
-
-func BenchmarkFailed(b *testing.B) {
-	start := time.Now()
-	for name, addresses := range map[string]uint32{"one address": 1, "new addresses": 1 << 31} {
-		b.Run(name, func(b *testing.B) {
-			table := newTable(b, block.Options{})
-			b.ReportAllocs()
-			n := uint32(0)
-			for b.Loop() {
-				n++
-				table.Failed(four(n%addresses), apikey.ReasonUnknownKey, start.Add(time.Duration(n)*time.Microsecond))
-			}
-		})
-	}
-}
-
-func BenchmarkFailedParallel(b *testing.B) {
-	table := newTable(b, block.Options{})
-	now := time.Now()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		n := uint32(0)
-		for pb.Next() {
-			n++
-			table.Failed(four(n%1000), apikey.ReasonUnknownKey, now)
-		}
-	})
 }

@@ -1,12 +1,14 @@
 package block
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -255,7 +257,9 @@ func (t *Table) List(now time.Time) []Entry {
 		}
 		s.mu.Unlock()
 	}
-	sortEntries(list)
+	slices.SortFunc(list, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(b.Left, a.Left), a.Prefix.Compare(b.Prefix))
+	})
 	return list
 }
 
