@@ -13,7 +13,6 @@ import (
 
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/extauthz/statefile"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store/bolt"
 )
 
@@ -62,16 +61,26 @@ func newStoreVerify(std streams) *cobra.Command {
 			return err
 		}
 		if len(args) == 0 {
-			if _, err := os.Stat(o.stateFile()); err == nil {
-				if _, err := boltfile.Verify(cmd.Context(), o.stateFile(), statefile.Options{}.FileOptions()); err != nil {
-					return err
-				}
+			if err := verifyState(cmd.Context(), o.stateFile()); err != nil {
+				return err
 			}
 		}
 		return o.print(report, func(w io.Writer) {
 			fmt.Fprintf(w, "%s is whole: %d users, %d keys, %d sessions in %d bytes\n", path, report.Users, report.Keys, report.Sessions, report.Bytes)
 		})
 	})
+}
+
+// verifyState checks the state file, if there is one yet.
+func verifyState(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	state, err := statefile.Open(ctx, path, statefile.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	return errors.Join(state.Check(ctx), state.Close())
 }
 
 func newStoreBackup(std streams) *cobra.Command {
