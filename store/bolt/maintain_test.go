@@ -58,6 +58,7 @@ func fill(t testing.TB, s store.Store) {
 			if k%4 == 3 {
 				_, err := s.DeleteKey(ctx, 0, key.ID)
 				must(t, err)
+				must(t, s.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: noon.Add(2 * time.Hour)})) // a late write-behind
 			}
 		}
 		must(t, s.CreateSession(ctx, &store.Session{ID: store.SessionID(hashOf(u)), User: user.ID, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}))
