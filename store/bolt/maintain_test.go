@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -277,13 +278,13 @@ func TestImportIsAllOrNothing(t *testing.T) {
 		name, old, new, want string
 		is                   error
 	}{
-		{"user's id taken", `"user":{"id":3,`, `"user":{"id":1,`, "line 4: user: id: ", store.ErrExists},
-		{"user's name taken", `"username":"user2"`, `"username":"user0"`, "line 4: user: username: ", store.ErrExists},
-		{"user's name taken as address", `"username":"user2"`, `"username":"user0@example.io"`, "line 4: user: username: ", store.ErrExists},
-		{"user's address taken", `"email":"user2@example.io"`, `"email":"user1@example.io"`, "line 4: user: email: ", store.ErrExists},
-		{"key's id taken", `"key":{"id":30,`, `"key":{"id":29,`, "line 28: key: id: ", store.ErrExists},
-		{"key's hash taken", hashOf(209).String(), hashOf(208).String(), "line 28: key: hash: ", store.ErrExists},
-		{"no owner", `"owner":3,"owner_name":"user2","rate_limit_per_hour":9`, `"owner":4,"owner_name":"user2","rate_limit_per_hour":9`, "line 28: key: owner: ", store.ErrNotFound},
+		{"user's id taken", `"user":{"id":3,`, `"user":{"id":1,`, "line 4: user.id: ", store.ErrExists},
+		{"user's name taken", `"username":"user2"`, `"username":"user0"`, "line 4: user.username: ", store.ErrExists},
+		{"user's name taken as address", `"username":"user2"`, `"username":"user0@example.io"`, "line 4: user.username: ", store.ErrExists},
+		{"user's address taken", `"email":"user2@example.io"`, `"email":"user1@example.io"`, "line 4: user.email: ", store.ErrExists},
+		{"key's id taken", `"key":{"id":30,`, `"key":{"id":29,`, "line 28: key.id: ", store.ErrExists},
+		{"key's hash taken", hashOf(209).String(), hashOf(208).String(), "line 28: key.hash: ", store.ErrExists},
+		{"no owner", `"owner":3,"owner_name":"user2","rate_limit_per_hour":9`, `"owner":4,"owner_name":"user2","rate_limit_per_hour":9`, "line 28: key.owner: ", store.ErrNotFound},
 		{"not valid", `"name":"key 9","owner":3`, `"name":"","owner":3`, "line 28: key.name: ", nil},
 		{"cut off", lines[len(lines)-2], "", "line 29: ", nil},
 	} {
@@ -306,6 +307,34 @@ func TestImportIsAllOrNothing(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the first of several", func(t *testing.T) {
+		to := openAt(t, filepath.Join(t.TempDir(), "to.db"))
+		changed := slices.Clone(lines)
+		changed[20] = strings.Replace(changed[20], `"owner":`, `"owner":1`, 1) // of which there is none
+		changed[25], changed[8] = changed[5], changed[6]
+		_, err := to.Import(t.Context(), strings.NewReader(strings.Join(changed, "")))
+		if err == nil || !strings.Contains(err.Error(), "line 9: key.") {
+			t.Errorf("got %v, want line 9", err)
+		}
+	})
+	t.Run("in any order", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "to.db")
+		to := openAt(t, path)
+		shuffled := slices.Clone(lines)
+		slices.Reverse(shuffled[1:4])
+		slices.Reverse(shuffled[4:28])
+		if _, err := to.Import(t.Context(), strings.NewReader(strings.Join(shuffled, ""))); err != nil {
+			t.Fatal(err)
+		}
+		want, got := contentsAt(t, from), contentsAt(t, to)
+		if !reflect.DeepEqual(got.keys, want.keys) {
+			t.Error("what was imported is not what was exported")
+		}
+		must(t, to.Close())
+		if _, err := bolt.Verify(t.Context(), path, bolt.Options{}); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("twice", func(t *testing.T) {
 		before := contentsAt(t, from)
 		if _, err := from.Import(t.Context(), bytes.NewReader(export.Bytes())); !errors.Is(err, store.ErrExists) {

@@ -2,8 +2,6 @@ package bolt
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -67,30 +65,20 @@ func (s *Store) Export(ctx context.Context, w io.Writer, o ExportOptions) error 
 
 // Import adds the users and keys of an export, under their ids, in one change:
 // all of them or, where one is not valid or is there already, none. The error
-// names its line and field. No id of the export's store is given again.
+// names the first line that is to blame and its field. No id of the export's
+// store is given again.
 //
-// All that is read is held in memory, about 300 bytes a key, and
-// [Options.CommitTimeout] must allow for the size: a million keys take half a
-// minute.
+// All that is read is held in memory, about 1 KiB a key, and
+// [Options.CommitTimeout] must allow for the size.
 func (s *Store) Import(ctx context.Context, r io.Reader) (store.ExportEnd, error) {
-	type userLine struct {
-		line   int
-		user   *store.User
-		record []byte
-	}
-	type keyLine struct {
-		line  int
-		entry keyEntry
-	}
-	var users []userLine
-	var keys []keyLine
+	var batch importBatch
 	end, err := store.ReadExport(r, store.ExportReader{
 		User: func(line int, user *store.User) error {
-			users = append(users, userLine{line, user, encodeUser(user)})
+			batch.users = append(batch.users, userLine{line, user})
 			return ctx.Err()
 		},
 		Key: func(line int, key *apikey.Key) error {
-			keys = append(keys, keyLine{line, newEntry(key, encodeKey(key))})
+			batch.keys = append(batch.keys, keyLine{line, newEntry(key, encodeKey(key))})
 			return ctx.Err()
 		},
 	})
@@ -98,21 +86,11 @@ func (s *Store) Import(ctx context.Context, r io.Reader) (store.ExportEnd, error
 		return store.ExportEnd{}, failed("importing", err)
 	}
 	err = s.file.Update(ctx, func(tx *boltfile.Tx) error {
-		for i, u := range users {
-			if i%256 == 0 && ctx.Err() != nil {
-				return errors.Join(store.ErrUnavailable, ctx.Err())
-			}
-			if err := insertUser(tx, u.user, u.record); err != nil {
-				return fmt.Errorf("line %d: user: %w", u.line, err)
-			}
-		}
-		for i, k := range keys {
-			if i%256 == 0 && ctx.Err() != nil {
-				return errors.Join(store.ErrUnavailable, ctx.Err())
-			}
-			if err := insertKey(tx, k.entry); err != nil {
-				return fmt.Errorf("line %d: key: %w", k.line, err)
-			}
+		batch.ctx, batch.tx = ctx, tx
+		batch.insertUsers()
+		batch.insertKeys()
+		if batch.err != nil {
+			return batch.err
 		}
 		if err := tx.SetSequence(usersBucket, uint64(end.LastUserID)); err != nil {
 			return err
