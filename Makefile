@@ -1,4 +1,4 @@
-# Every target is bounded in time, runs on loopback only and cleans up. SHORT=1 makes the long ones end within 50
+# Every target but demo is bounded in time; all run on loopback only and clean up. SHORT=1 makes the long ones end within 50
 # seconds, with the same checks and fewer rounds.
 GO        ?= go
 BIN       := bin

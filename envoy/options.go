@@ -175,7 +175,7 @@ func (o *Options) checkHeaders() error {
 		if i > 0 && own[i-1] == name {
 			return fmt.Errorf("header %q: expected one use of each name", name)
 		}
-		if slices.Contains([]string{"host", "origin", "x-origin", "x-forwarded-for", "content-length", "connection", "transfer-encoding"}, name) {
+		if slices.Contains([]string{"authorization", "host", "origin", "x-origin", "x-forwarded-for", "content-length", "connection", "transfer-encoding"}, name) {
 			return fmt.Errorf("header %q: expected a name that has no other meaning", name)
 		}
 	}

@@ -86,15 +86,21 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	for _, reason := range []apikey.Reason{
-		apikey.ReasonMalformedKey, apikey.ReasonUnknownKey, apikey.ReasonOrigin, apikey.ReasonAddress, apikey.ReasonRateLimit,
-	} {
+	for _, reason := range CountedReasons() {
 		a.counted[reason] = true
 	}
 	for _, reason := range o.Uncounted {
 		a.counted[reason] = false
 	}
 	return a, nil
+}
+
+// CountedReasons lists the denials that count towards blocking an address,
+// unless [AuthorizerOptions] say otherwise.
+func CountedReasons() []apikey.Reason {
+	return []apikey.Reason{
+		apikey.ReasonMalformedKey, apikey.ReasonUnknownKey, apikey.ReasonOrigin, apikey.ReasonAddress, apikey.ReasonRateLimit,
+	}
 }
 
 // Outcome is a decision and what a client may know of the limits behind it.
@@ -177,8 +183,9 @@ func limitOutcome(outcome *Outcome) {
 }
 
 func (a *Authorizer) denied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
-	// A limiter that is full says nothing about the client.
-	counted := a.counted[outcome.Reason] && !outcome.Limit.Full
+	// A limiter that is full says nothing about the client, and a client whose
+	// address is not known cannot be told from others.
+	counted := a.counted[outcome.Reason] && !outcome.Limit.Full && request.Address.IsValid()
 	blockedNow := counted && a.blocker.Failed(request.Address, outcome.Reason, now)
 	if !a.logger.Enabled(ctx, slog.LevelInfo) {
 		return

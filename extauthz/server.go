@@ -95,8 +95,11 @@ func (o *Options) check() error {
 	identity := []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner}
 	seen := map[string]bool{}
 	for _, name := range slices.Concat(o.Sources.Headers, identity) {
-		if !validHeaderName(name) || name == "authorization" || name == "host" {
-			return fmt.Errorf("header name %q: expected a lower-case HTTP field name other than host and authorization", name)
+		if !validHeaderName(name) {
+			return fmt.Errorf("header name %q: expected a lower-case HTTP field name", name)
+		}
+		if slices.Contains([]string{"authorization", "host", "origin", "x-origin", "x-forwarded-for", "connection", "content-length", "transfer-encoding"}, name) {
+			return fmt.Errorf("header name %q: expected a name that has no other meaning", name)
 		}
 		if seen[name] {
 			return fmt.Errorf("header name %q: expected each name to be used once", name)

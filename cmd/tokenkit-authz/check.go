@@ -22,6 +22,7 @@ import (
 type checkRequest struct {
 	server  string
 	header  string
+	from    string // header that holds address
 	origin  string
 	address string
 	method  string
@@ -44,7 +45,7 @@ where the request would be denied.`,
   tokenkit-authz check --address 203.0.113.10 < key.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			key, err := readSecretLine(std.in, std.err, "API key")
+			key, err := readSecretLine(cmd.Context(), std.in, std.err, "API key")
 			if err != nil {
 				return err
 			}
@@ -55,6 +56,7 @@ where the request would be denied.`,
 	f.StringVar(&r.server, "server", "127.0.0.1:9001", "the service's Check address, host:port or unix:///path")
 	f.StringVar(&r.header, "header", "api-key", "header that carries the key")
 	f.StringVar(&r.origin, "origin", "", "the request's Origin header; empty: none")
+	f.StringVar(&r.from, "address-header", "x-client-ip", "header that holds the client's address, where the service reads one")
 	f.StringVar(&r.address, "address", "127.0.0.1", "the client's address")
 	f.StringVar(&r.method, "method", "GET", "the request's method")
 	f.StringVar(&r.path, "path", "/", "the request's path")
@@ -105,7 +107,7 @@ func (r *checkRequest) message(key string) *authv3.CheckRequest {
 		headers["origin"] = r.origin
 	}
 	// The address stands wherever the service may be told to look for it.
-	headers["x-forwarded-for"], headers["x-client-ip"] = r.address, r.address
+	headers["x-forwarded-for"], headers[strings.ToLower(r.from)] = r.address, r.address
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
 			SocketAddress: &corev3.SocketAddress{Address: r.address},

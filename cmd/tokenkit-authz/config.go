@@ -25,15 +25,13 @@ const configFlag = "config"
 // applyConfig fills the flags that the command line left alone: from the
 // environment, else from the config file, else they keep their defaults. A
 // setting has one name everywhere: the flag --session-ttl is session_ttl in
-// the file and TOKENKIT_AUTHZ_SESSION_TTL in the environment. Unknown names
-// are refused.
+// the file and TOKENKIT_AUTHZ_SESSION_TTL in the environment. Settings of serve
+// that flags lack are left alone, so that all commands can share one file;
+// other names are refused.
 func applyConfig(flags *pflag.FlagSet, environ []string) error {
+	var all settings
 	known := map[string]*pflag.Flag{}
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" {
-			known[settingName(f.Name)] = f
-		}
-	})
+	all.defaults().VisitAll(func(f *pflag.Flag) { known[settingName(f.Name)] = f })
 	fromEnv, err := loadEnv(known, environ)
 	if err != nil {
 		return err
@@ -58,8 +56,8 @@ func applyConfig(flags *pflag.FlagSet, environ []string) error {
 		{fromFile, "config file " + path, func(name string) string { return name }},
 	} {
 		for _, name := range source.values.Keys() {
-			flag := known[name]
-			if flag.Changed { // by the command line, or by a source before
+			flag := flags.Lookup(known[name].Name)
+			if flag == nil || flag.Changed { // by the command line, or by a source before
 				continue
 			}
 			if err := setFlag(flag, source.values.Get(name)); err != nil {

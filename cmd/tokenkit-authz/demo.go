@@ -94,7 +94,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, front.stop()) }()
+	defer func() {
+		// Ctrl-C in a terminal ends the proxy as well.
+		if stopErr := front.stop(); ctx.Err() == nil {
+			err = errors.Join(err, stopErr)
+		}
+	}()
 	seeded, err := seed(ctx, v.admin)
 	if err != nil {
 		return err
@@ -107,8 +112,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return nil
 	case err := <-served:
-		served <- err
-		return err
+		served <- err // for the deferred wait, which returns it
+		return nil
 	case <-front.ended:
 		return errors.New("the proxy ended by itself")
 	}
@@ -206,7 +211,7 @@ func (d *demo) print(f *front, s seeds, data string) {
 	out("  curl -i '%s/api/tokens/?common=true' -H 'api-key: %s' -H 'Origin: https://evil.example'\n", url, s.web.Key)
 	out("Sign in, for a token to manage keys with:\n")
 	out("  curl '%s/api/users/auth/login/' -H 'Content-Type: application/json' -d '{\"username\": \"%s\", \"password\": \"%s\"}'\n", url, s.user, s.password)
-	out("Or manage them from here:\n\n  tokenkit-authz key list --data %s\n", data)
+	out("Or manage them from here, with this program's other commands:\n\n  key list --data %s\n", data)
 	out("Ten failures within five minutes block your address for the rest of them. Ctrl-C ends the demo.")
 }
 

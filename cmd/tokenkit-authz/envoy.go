@@ -68,8 +68,8 @@ func envoyFlags(f *pflag.FlagSet, o *envoy.Options) {
 	f.StringVar(&o.AccessLog, "access-log", "", "file to log requests to as JSON, such as /dev/stdout (default: none)")
 }
 
-// findEnvoy returns the Envoy to use: the one that is named, $ENVOY_BIN, or
-// one on the PATH; empty where there is none and none is named.
+// findEnvoy returns the Envoy to use: the one that is named, or one that
+// [envoy.Find] finds; empty where there is none and none is named.
 func findEnvoy(named string) (string, error) {
 	if named != "" {
 		if _, err := os.Stat(named); err != nil {

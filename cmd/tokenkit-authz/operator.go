@@ -11,32 +11,43 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/internal/boltfile"
 )
 
 // withOperator calls fn with a client of the operator API: that of the service
 // that holds the data folder, or else one over the folder itself, which must
 // exist unless create is set.
 func withOperator(ctx context.Context, s *settings, create bool, fn func(*admin.OperatorClient) error) error {
-	if serving(ctx, s.controlPath()) {
-		client := admin.NewOperatorClient(s.controlPath())
-		defer client.Close()
-		return fn(client)
+	// A service that starts or stops holds the files without listening.
+	for deadline := time.Now().Add(lockPatience); ; {
+		if serving(ctx, s.controlPath()) {
+			client := admin.NewOperatorClient(s.controlPath())
+			defer client.Close()
+			return fn(client)
+		}
+		if _, err := os.Stat(s.data); err != nil && !create {
+			return fmt.Errorf("data folder %s: %w", s.data, err)
+		}
+		// What is done here is answered here; there is nothing to log.
+		v, err := openService(ctx, s, slog.New(slog.DiscardHandler))
+		if err == nil {
+			client := admin.NewLocalOperatorClient(v.admin.Operator())
+			return errors.Join(fn(client), v.close(ctx))
+		}
+		if !errors.Is(err, boltfile.ErrLocked) || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
+		}
 	}
-	if _, err := os.Stat(s.data); err != nil && !create {
-		return fmt.Errorf("data folder %s: %w", s.data, err)
-	}
-	// What is done here is answered here; there is nothing to log.
-	v, err := openService(ctx, s, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	client := admin.NewLocalOperatorClient(v.admin.Operator())
-	return errors.Join(fn(client), v.close(context.WithoutCancel(ctx)))
 }
+
+// lockPatience is how long a command waits for files that another process has
+// open; each try takes a second.
+const lockPatience = 5 * time.Second
 
 // serving reports whether a process listens on a control socket.
 func serving(ctx context.Context, path string) bool {
@@ -60,14 +71,22 @@ type operatorCommand struct {
 
 // add gives cmd the flags of an operator command and run as its action.
 func (o *operatorCommand) add(cmd *cobra.Command, run func(cmd *cobra.Command, args []string, client *admin.OperatorClient) error) *cobra.Command {
-	var all settings
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		all.config, all.data = o.config, o.data
+		// What serve is told holds here too, such as the default limit.
+		var all settings
+		flags := all.defaults()
+		for name, value := range map[string]string{configFlag: o.config, "data": o.data} {
+			if err := flags.Set(name, value); err != nil {
+				return err
+			}
+		}
+		if err := applyConfig(flags, os.Environ()); err != nil {
+			return err
+		}
 		return withOperator(cmd.Context(), &all, o.create, func(client *admin.OperatorClient) error {
 			return explainProblem(run(cmd, args, client))
 		})
 	}
-	all.defaults()
 	o.flags(cmd)
 	return cmd
 }

@@ -18,7 +18,7 @@ Run it:       tokenkit-authz serve
 First user:   tokenkit-authz user add alice
 First key:    tokenkit-authz key create --owner alice my-app
 
-Every setting can be a flag (--session-ttl 8h), an environment variable
+Every setting of serve can be a flag (--session-ttl 8h), an environment variable
 (TOKENKIT_AUTHZ_SESSION_TTL=8h) or a line of the file that --config names
 (session_ttl: 8h); the first of these that is given wins.`,
 		SilenceUsage:  true,

@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/tokenkithq/authz/admin"
 )
@@ -122,6 +124,9 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 			_ = conn.Close()
 			return nil, fmt.Errorf("%s is in use by another process", path)
 		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // perhaps somebody listens
+			return nil, err
+		}
 		if err := os.Remove(path); err != nil {
 			return nil, err
 		}
@@ -152,7 +157,12 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	servers, serverCtx := errgroup.WithContext(ctx)
 	for _, listener := range []net.Listener{l.grpc, l.grpcSocket} {
 		if listener != nil {
-			servers.Go(func() error { return v.grpc.Serve(listener) })
+			servers.Go(func() error {
+				if err := v.grpc.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) { // told to stop before it began
+					return err
+				}
+				return nil
+			})
 		}
 	}
 	var https []*http.Server
@@ -180,9 +190,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	serveErr := servers.Wait()
 	stopLoops()
 	loopErr := loops.Wait()
-	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.settings.stopDeadline)
-	defer cancel()
-	err := errors.Join(serveErr, loopErr, v.close(closeCtx))
+	err := errors.Join(serveErr, loopErr, v.close(ctx))
 	if err == nil {
 		v.logger.Info("stopped")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,4 +161,35 @@ func TestDemo(t *testing.T) {
 			t.Errorf("got %s", out)
 		}
 	})
+}
+
+// A service that is told to stop while it starts has stopped cleanly: no key
+// pays for it.
+func TestStopWhileStarting(t *testing.T) {
+	data := t.TempDir()
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", data)
+	key := createKeyOffline(t, data, "n", "--owner", "alice", "--rate-limit", "1", "--strict")
+	for i := range 12 {
+		cmd := exec.Command(binary(t), "serve", "--data", data, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--drain", "0")
+		var logs bytes.Buffer
+		cmd.Stderr = &logs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// The moment differs each time, from before anything is open to after.
+		time.Sleep(time.Duration(5+10*i) * time.Millisecond)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // by the signal itself where that came before everything
+		if strings.Contains(logs.String(), "saving the") {
+			t.Errorf("stopping did not save: %s", logs.String())
+		}
+	}
+	s := startServer(t, data)
+	if e, _ := ask(t, s, key.Key); !e.Allowed {
+		t.Errorf("a key that was never used is %s", e.Reason)
+	}
+	// A backup can be verified while the service runs.
+	backup := filepath.Join(t.TempDir(), "copy.db")
+	command(t, "", "store", "backup", backup, "--data", data)
+	command(t, "", "store", "verify", backup, "--data", data)
 }

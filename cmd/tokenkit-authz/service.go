@@ -149,17 +149,17 @@ func (v *service) ready(ctx context.Context) error {
 	return nil
 }
 
-// close writes what is still in memory and releases the files. It may be
-// called with parts missing.
+// close writes what is still in memory, the limits first, and releases the
+// files. It may be called with parts missing. That ctx is done does not keep it
+// from writing: limits that are not saved would look like a crash.
 func (v *service) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.settings.stopDeadline)
+	defer cancel()
 	var all []error
 	step := func(what string, err error) {
 		if err != nil {
 			all = append(all, fmt.Errorf("%s: %w", what, err))
 		}
-	}
-	if v.uses != nil {
-		step("saving when keys were last used", v.uses.Flush(ctx))
 	}
 	if v.limiter != nil {
 		step("saving the limits", v.limiter.Close(ctx))
@@ -169,6 +169,9 @@ func (v *service) close(ctx context.Context) error {
 	}
 	if v.state != nil {
 		step("closing the state file", v.state.Close())
+	}
+	if v.uses != nil {
+		step("saving when keys were last used", v.uses.Flush(ctx))
 	}
 	if v.keys != nil {
 		step("closing the key store", v.keys.Close())

@@ -53,8 +53,12 @@ type settings struct {
 	cacheMissing int
 }
 
-// defaults sets every setting to its default.
-func (s *settings) defaults() { s.serveFlags(pflag.NewFlagSet("", pflag.ContinueOnError)) }
+// defaults sets every setting to its default and returns their flags.
+func (s *settings) defaults() *pflag.FlagSet {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	s.serveFlags(flags)
+	return flags
+}
 
 // dataFlags are the flags of every command that needs the data folder.
 func (s *settings) dataFlags(f *pflag.FlagSet) {
@@ -71,7 +75,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.grpcSocket, "grpc-socket", "", "Unix socket for Envoy's Check calls; empty: none")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9002", "address of the admin API; empty: none")
 	f.DurationVar(&s.drain, "drain", 3*time.Second, "how long to answer as unhealthy before stopping, so that Envoy moves on")
-	f.DurationVar(&s.stopDeadline, "stop-deadline", 10*time.Second, "how long calls under way may take to end after that")
+	f.DurationVar(&s.stopDeadline, "stop-deadline", 10*time.Second, "how long calls under way may take to end after that, and then saving")
 
 	f.StringSliceVar(&s.keyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key")
 	f.StringVar(&s.keyQuery, "key-query", "", "query parameter that may carry a key; empty: none")
@@ -142,7 +146,7 @@ func (s *settings) uncounted() ([]apikey.Reason, error) {
 	reasons := make([]apikey.Reason, 0, len(s.blockIgnore))
 	for i, text := range s.blockIgnore {
 		found := false
-		for _, reason := range apikey.Reasons() {
+		for _, reason := range extauthz.CountedReasons() {
 			if reason.String() == text {
 				reasons, found = append(reasons, reason), true
 			}

@@ -33,11 +33,12 @@ state.db, which is checked with it but never copied: an old state would allow ca
 }
 
 // storeCommand is a command over the files of a data folder, which no service
-// may hold.
+// may hold. One that is given a file besides may be about that alone.
 func storeCommand(std streams, cmd *cobra.Command, run func(cmd *cobra.Command, args []string, o *operatorCommand) error) *cobra.Command {
 	o := &operatorCommand{out: std.out}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if serving(cmd.Context(), o.controlPath()) {
+		otherFile := cmd.Name() == "verify" && len(args) == 1
+		if !otherFile && serving(cmd.Context(), o.controlPath()) {
 			return fmt.Errorf("a service holds the data folder %s: stop it first", o.data)
 		}
 		return run(cmd, args, o)
@@ -222,5 +223,17 @@ func writeWhole(path string, write func(io.Writer) (int64, error)) (n int64, err
 		return 0, err
 	}
 	// A link, unlike a rename, never takes the place of another file.
-	return n, os.Link(file.Name(), path)
+	if err := os.Link(file.Name(), path); err != nil {
+		return 0, err
+	}
+	return n, syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the names in a folder safe on disk.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -20,23 +20,41 @@ func newUser(std streams) *cobra.Command {
 // password reads a password from standard input, or makes one.
 type password struct {
 	generate bool
+	text     string
 }
 
-func (p *password) flags(cmd *cobra.Command) {
+// add gives cmd the flag, and reads the password before cmd runs: nothing is
+// open yet while somebody types.
+func (p *password) add(cmd *cobra.Command, std streams) *cobra.Command {
 	cmd.Flags().BoolVar(&p.generate, "generate", false, "make a password and print it, instead of reading one from standard input")
-}
-
-func (p *password) read(std streams) (string, error) {
-	if p.generate {
-		return rand.Text(), nil
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if p.generate {
+			p.text = rand.Text()
+			return nil
+		}
+		p.text, err = readSecretLine(cmd.Context(), std.in, std.err, "password")
+		return err
 	}
-	return readSecretLine(std.in, std.err, "password")
+	return cmd
 }
 
-// show prints a generated password, the only time that it is shown.
-func (p *password) show(std streams, text string) {
+// generated returns the password if it was made here and is to be shown.
+func (p *password) generated() string {
 	if p.generate {
-		fmt.Fprintf(std.out, "password: %s\n", text)
+		return p.text
+	}
+	return ""
+}
+
+// userAndPassword is a user, with a password that was made for them.
+type userAndPassword struct {
+	*admin.User
+	Password string `json:"password,omitempty"`
+}
+
+func (u *userAndPassword) print(w io.Writer) {
+	if u.Password != "" {
+		fmt.Fprintf(w, "password: %s\n", u.Password)
 	}
 }
 
@@ -52,20 +70,18 @@ standard input; --generate makes one and prints it.`,
 		Example: "  tokenkit-authz user add alice --email alice@example.com",
 		Args:    cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, args []string, client *admin.OperatorClient) error {
-		text, err := p.read(std)
+		user, err := client.AddUser(cmd.Context(), admin.NewUser{Name: args[0], Email: email, Password: p.text})
 		if err != nil {
 			return err
 		}
-		user, err := client.AddUser(cmd.Context(), admin.NewUser{Name: args[0], Email: email, Password: text})
-		if err != nil {
-			return err
-		}
-		p.show(std, text)
-		return o.print(user, func(w io.Writer) { fmt.Fprintf(w, "user %s added\n", user.Name) })
+		added := &userAndPassword{&user, p.generated()}
+		return o.print(added, func(w io.Writer) {
+			added.print(w)
+			fmt.Fprintf(w, "user %s added\n", user.Name)
+		})
 	})
 	cmd.Flags().StringVar(&email, "email", "", "address that the user may sign in with as well")
-	p.flags(cmd)
-	return cmd
+	return p.add(cmd, std)
 }
 
 func newUserPasswd(std streams) *cobra.Command {
@@ -76,18 +92,13 @@ func newUserPasswd(std streams) *cobra.Command {
 		Short: "Change a user's password and end their sessions",
 		Args:  cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, args []string, client *admin.OperatorClient) error {
-		text, err := p.read(std)
-		if err != nil {
+		if err := client.SetPassword(cmd.Context(), args[0], p.text); err != nil {
 			return err
 		}
-		if err := client.SetPassword(cmd.Context(), args[0], text); err != nil {
-			return err
-		}
-		p.show(std, text)
-		return nil
+		changed := &userAndPassword{Password: p.generated()}
+		return o.print(changed, changed.print)
 	})
-	p.flags(cmd)
-	return cmd
+	return p.add(cmd, std)
 }
 
 func newUserList(std streams) *cobra.Command {
