@@ -173,6 +173,9 @@ func BenchmarkMillion(b *testing.B) {
 	info, err := os.Stat(path)
 	must(b, err)
 	b.Logf("file of %d MiB", info.Size()>>20)
+	_, compact, err := bolt.Compact(b.Context(), path, bolt.Options{})
+	must(b, err)
+	b.Logf("compacted to %d MiB", compact>>20)
 	debug.FreeOSMemory() // what importing took is none of what serving takes
 	b.Run("open", func(b *testing.B) {
 		for b.Loop() {

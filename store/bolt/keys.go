@@ -54,6 +54,11 @@ func loadKey(tx *boltfile.Tx, id apikey.KeyID) (*apikey.Key, error) {
 	if record == nil {
 		return nil, store.ErrNotFound
 	}
+	return keyOf(tx, id, place, record)
+}
+
+// keyOf reads the key that a record is of.
+func keyOf(tx *boltfile.Tx, id apikey.KeyID, place, record []byte) (*apikey.Key, error) {
 	key, err := decodeKey(record)
 	if err != nil {
 		return nil, unreadable("key", int64(id), err)
@@ -170,33 +175,55 @@ func insertKey(tx *boltfile.Tx, entry keyEntry) error {
 func (s *Store) ListKeys(ctx context.Context, owner apikey.UserID) ([]*apikey.Key, error) {
 	var keys []*apikey.Key
 	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
-		bucket, prefix := keysBucket, []byte(nil)
-		if owner != 0 {
-			bucket, prefix = ownersBucket, idKey(owner)
-		}
-		return scan(ctx, tx, bucket, prefix, func(place, _ []byte) error {
-			id, err := idAt[apikey.KeyID](place)
-			if err != nil {
-				return err
-			}
-			key, err := loadKey(tx, id)
-			if err != nil {
-				if errors.Is(err, store.ErrNotFound) {
-					return damaged("key %d has an owner and no record", id)
-				}
-				return err
-			}
-			if owner != 0 && key.Owner != owner {
-				return damaged("key %d is listed for another user", id)
-			}
+		keep := func(key *apikey.Key) error {
 			keys = append(keys, key)
 			return nil
-		})
+		}
+		if owner == 0 {
+			return eachKey(ctx, tx, keep)
+		}
+		return eachKeyOf(ctx, tx, owner, keep)
 	})
 	if err != nil {
 		return nil, failed("listing keys", err)
 	}
 	return keys, nil
+}
+
+// eachKey calls fn with all keys by ascending id.
+func eachKey(ctx context.Context, tx *boltfile.Tx, fn func(*apikey.Key) error) error {
+	return scan(ctx, tx, keysBucket, nil, func(place, record []byte) error {
+		id, err := idAt[apikey.KeyID](place)
+		if err != nil {
+			return err
+		}
+		key, err := keyOf(tx, id, place, record)
+		if err != nil {
+			return err
+		}
+		return fn(key)
+	})
+}
+
+// eachKeyOf calls fn with the keys of one owner by ascending id.
+func eachKeyOf(ctx context.Context, tx *boltfile.Tx, owner apikey.UserID, fn func(*apikey.Key) error) error {
+	return scan(ctx, tx, ownersBucket, idKey(owner), func(entry, _ []byte) error {
+		id, err := idAt[apikey.KeyID](entry)
+		if err != nil {
+			return err
+		}
+		key, err := loadKey(tx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return damaged("key %d has an owner and no record", id)
+		}
+		if err != nil {
+			return err
+		}
+		if key.Owner != owner {
+			return damaged("key %d is listed for another user", id)
+		}
+		return fn(key)
+	})
 }
 
 // scan is [boltfile.Tx.Scan] that stops when ctx is done.

@@ -147,27 +147,9 @@ func (v *verifier) users() {
 }
 
 func (v *verifier) keys() {
-	v.each(keysBucket, func(place, _ []byte) error {
-		id, err := idAt[apikey.KeyID](place)
-		if err != nil {
-			return err
-		}
-		key, err := loadKey(v.tx, id)
-		if err != nil {
-			return err
-		}
-		err = v.hasUser(key.Owner)
-		if err == nil {
-			err = v.has(hashesBucket, key.Hash[:], place)
-		}
-		if err == nil {
-			err = v.has(ownersBucket, appendID(idKey(key.Owner), id), nil)
-		}
-		if err != nil {
-			return fmt.Errorf("key %d: %w", id, err)
-		}
-		return nil
-	})
+	if v.err == nil {
+		v.err = eachKey(v.ctx, v.tx, v.key)
+	}
 	keys := v.count(keysBucket)
 	v.counted(hashesBucket, keys)
 	v.counted(ownersBucket, keys)
@@ -176,12 +158,26 @@ func (v *verifier) keys() {
 		if err != nil {
 			return err
 		}
-		_, err = loadKey(v.tx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return damaged("key %d was used and does not exist", id)
+		record, err := v.tx.Get(keysBucket, place)
+		if err == nil && record == nil {
+			err = damaged("key %d was used and does not exist", id)
 		}
 		return err
 	})
+}
+
+func (v *verifier) key(key *apikey.Key) error {
+	err := v.hasUser(key.Owner)
+	if err == nil {
+		err = v.has(hashesBucket, key.Hash[:], idKey(key.ID))
+	}
+	if err == nil {
+		err = v.has(ownersBucket, appendID(idKey(key.Owner), key.ID), nil)
+	}
+	if err != nil {
+		return fmt.Errorf("key %d: %w", key.ID, err)
+	}
+	return nil
 }
 
 func (v *verifier) sessions() {

@@ -36,18 +36,7 @@ func (s *Store) Export(ctx context.Context, w io.Writer, o ExportOptions) error 
 		if err != nil {
 			return err
 		}
-		err = scan(ctx, tx, keysBucket, nil, func(place, _ []byte) error {
-			id, err := idAt[apikey.KeyID](place)
-			if err != nil {
-				return err
-			}
-			key, err := loadKey(tx, id)
-			if err != nil {
-				return err
-			}
-			return export.Key(key)
-		})
-		if err != nil {
+		if err := eachKey(ctx, tx, export.Key); err != nil {
 			return err
 		}
 		lastUser, err := tx.Sequence(usersBucket)
