@@ -63,7 +63,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer upstream.Close()
+	defer func() { _ = upstream.Close() }()
 
 	logger := slog.New(slog.DiscardHandler)
 	if d.verbose {

@@ -74,7 +74,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.grpcListen, "grpc-listen", "127.0.0.1:9001", "address for Envoy's Check calls; empty: none")
 	f.StringVar(&s.grpcSocket, "grpc-socket", "", "Unix socket for Envoy's Check calls; empty: none")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9002", "address of the admin API; empty: none")
-	f.DurationVar(&s.drain, "drain", 3*time.Second, "how long to answer as unhealthy before stopping, so that Envoy moves on")
+	f.DurationVar(&s.drain, "drain", 5*time.Second, "how long to answer as unhealthy before stopping, so that Envoy moves on")
 	f.DurationVar(&s.stopDeadline, "stop-deadline", 10*time.Second, "how long calls under way may take to end after that, and then saving")
 
 	f.StringSliceVar(&s.keyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key")
