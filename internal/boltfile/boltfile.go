@@ -60,6 +60,10 @@ type Options struct {
 	Migrate func(tx *Tx, from uint32) error
 	// Buckets are the names of the buckets.
 	Buckets []string
+	// Ascending are those of Buckets whose new keys are greater than all before,
+	// as ids are: their pages are filled, not left half empty for what never
+	// comes between.
+	Ascending []string
 	// LockTimeout is how long to wait for another process that has the file
 	// open, before [ErrLocked]; 1 s where it is 0.
 	LockTimeout time.Duration

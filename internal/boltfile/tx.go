@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
@@ -22,6 +23,8 @@ type Tx struct {
 	state  *state            // nil in a View until it is needed
 	undo   []change          // how to take back what the present function did
 	writes uint64            // Puts and Deletes so far
+
+	ascending []string // see Options
 }
 
 // change is a record as it was before a Put or Delete; nil is absent.
@@ -75,6 +78,9 @@ func (t *Tx) set(bucket string, key []byte, sealed func(seed uint32) []byte) (er
 		return err
 	}
 	defer t.guard(&err)
+	if slices.Contains(t.ascending, bucket) {
+		b.FillPercent = ascendingFill
+	}
 	old := b.Get(key)
 	if old != nil {
 		if _, err := unseal(seed, key, old); err != nil {
@@ -88,6 +94,9 @@ func (t *Tx) set(bucket string, key []byte, sealed func(seed uint32) []byte) (er
 	t.undo = append(t.undo, change{bucket, bytes.Clone(key), old})
 	return t.replace(b, t.state.bucket(bucket), key, old, stored)
 }
+
+// ascendingFill leaves a little room for records that grow.
+const ascendingFill = 0.9
 
 // replace changes a record and what its bucket adds up to.
 func (t *Tx) replace(b *bbolt.Bucket, s *bucketState, key, old, stored []byte) error {

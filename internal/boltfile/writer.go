@@ -171,7 +171,7 @@ func (f *File) commitBatch(batch []*update) (err error) {
 		f.suspect = true
 		return writeError(err)
 	}
-	tx := &Tx{tx: btx, seeds: f.seeds}
+	tx := &Tx{tx: btx, seeds: f.seeds, ascending: f.options.Ascending}
 	if err := tx.readState(); err != nil {
 		return errors.Join(err, btx.Rollback())
 	}

@@ -70,6 +70,7 @@ func (o Options) file() boltfile.Options {
 			keysBucket, hashesBucket, ownersBucket, lastUsedBucket, usersBucket, loginsBucket,
 			sessionsBucket, signedInBucket, endsBucket,
 		},
+		Ascending:     []string{keysBucket, lastUsedBucket},
 		LockTimeout:   o.LockTimeout,
 		CommitTimeout: o.CommitTimeout,
 		ReadOnly:      o.ReadOnly,
