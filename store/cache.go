@@ -182,6 +182,10 @@ func (c *Cache) settle(shard *cacheShard, hash apikey.Hash, l *load) {
 	if shard.loads[hash] == l {
 		delete(shard.loads, hash)
 	}
+	if shard.closed && errors.Is(l.err, context.Canceled) {
+		// It was Close that cancelled, before the inner store was closed.
+		l.key, l.err = nil, fmt.Errorf("finding key: %w", ErrClosed)
+	}
 	if shard.generation != l.generation || shard.closed {
 		return
 	}
