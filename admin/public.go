@@ -43,7 +43,7 @@ const publicDescription = `Log in, then create, list and delete API keys.
 
 Every address works with and without its last slash. Bodies are JSON objects of at most 64 KiB in which unknown
 fields, fields given twice and values of another type are refused by name. Refusals are problems of RFC 9457
-(application/problem+json) whose ` + "`code`" + ` is stable. An api-key header, which other parts of the API need, is ignored here.`
+(application/problem+json) whose code is stable. An api-key header, which other parts of the API need, is ignored here.`
 
 func (a *Admin) publicAPI(s *service) (http.Handler, error) {
 	public := newAPI(s, huma.Info{Title: "TokenKit API keys", Description: publicDescription, Version: a.options.Version}, CodeInternal)
