@@ -50,6 +50,9 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if err := makeDataFolder(s.data); err != nil {
 		return nil, err
 	}
+	// What was begun is ended: a limiter that is opened by half would look like
+	// one that crashed. A ctx that is done stops the service right afterwards.
+	ctx = context.WithoutCancel(ctx)
 	v := &service{settings: s, logger: logger}
 	defer func() {
 		if err != nil {
