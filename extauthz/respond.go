@@ -39,20 +39,18 @@ const (
 
 // responder writes an [Outcome] as Envoy's CheckResponse.
 type responder struct {
-	sources     CredentialSources
-	identity    IdentityHeaders
-	limitStatus int
-	strip       []string // headers never passed on
-	stripQuery  []string
-	denials     map[apikey.Reason]denial
+	identity   IdentityHeaders
+	strip      []string // headers never passed on
+	stripQuery []string
+	denials    map[apikey.Reason]denial
 }
 
-// denial is what a client is told for a reason.
+// denial is what every client is told for a reason. Answers share its headers.
 type denial struct {
-	status    int
-	grpc      codes.Code
-	body      string
-	challenge bool
+	status  int
+	grpc    codes.Code
+	body    string
+	headers []*corev3.HeaderValueOption
 }
 
 // problem is an RFC 9457 body. Its code is stable; clients may rely on it.
@@ -67,7 +65,7 @@ type problem struct {
 // newDenials says what each reason looks like to a client. Keys that are
 // malformed, unknown or deleted look alike, since the difference would help
 // only somebody who guesses.
-func newDenials(limitStatus int, where string) map[apikey.Reason]denial {
+func newDenials(limitStatus int, sources CredentialSources) map[apikey.Reason]denial {
 	type text struct {
 		status       int
 		code, detail string
@@ -75,7 +73,7 @@ func newDenials(limitStatus int, where string) map[apikey.Reason]denial {
 	invalid := text{http.StatusUnauthorized, "invalid_key", "The API key is not valid."}
 	texts := map[apikey.Reason]text{
 		apikey.ReasonNone:           {http.StatusForbidden, "denied", "The request is not allowed."},
-		apikey.ReasonMissingKey:     {http.StatusUnauthorized, "missing_key", "The request carries no API key. Send one in " + where + "."},
+		apikey.ReasonMissingKey:     {http.StatusUnauthorized, "missing_key", "The request carries no API key. Send one in " + describe(sources) + "."},
 		apikey.ReasonMalformedKey:   invalid,
 		apikey.ReasonUnknownKey:     invalid,
 		apikey.ReasonOrigin:         {http.StatusForbidden, "origin_not_allowed", "The API key is not allowed from this origin."},
@@ -89,9 +87,12 @@ func newDenials(limitStatus int, where string) map[apikey.Reason]denial {
 		if err != nil { // strings and numbers always marshal
 			body = nil
 		}
-		d := denial{status: t.status, grpc: codes.PermissionDenied, body: string(body)}
+		d := denial{status: t.status, grpc: codes.PermissionDenied, body: string(body), headers: []*corev3.HeaderValueOption{
+			overwrite("content-type", "application/problem+json"),
+			overwrite("cache-control", "no-store"),
+		}}
 		if t.status == http.StatusUnauthorized {
-			d.grpc, d.challenge = codes.Unauthenticated, true
+			d.grpc, d.headers = codes.Unauthenticated, append(d.headers, challenges(sources)...)
 		}
 		denials[reason] = d
 	}
@@ -139,18 +140,7 @@ func (r *responder) deny(outcome *Outcome) *authv3.CheckResponse {
 	if !known {
 		d = r.denials[apikey.ReasonNone]
 	}
-	headers := []*corev3.HeaderValueOption{
-		overwrite("content-type", "application/problem+json"),
-		overwrite("cache-control", "no-store"),
-	}
-	if d.challenge {
-		for _, challenge := range r.challenges() {
-			headers = append(headers, &corev3.HeaderValueOption{
-				Header:       &corev3.HeaderValue{Key: "www-authenticate", Value: challenge},
-				AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
-			})
-		}
-	}
+	headers := slices.Clip(d.headers) // what is added is this answer's alone
 	switch outcome.Reason {
 	case apikey.ReasonRateLimit:
 		headers = append(headers, limitHeaders(&outcome.Limit)...)
@@ -170,16 +160,22 @@ func (r *responder) deny(outcome *Outcome) *authv3.CheckResponse {
 }
 
 // challenges lists the ways to send a key (RFC 9110, 11.6.1).
-func (r *responder) challenges() []string {
-	var all []string
-	for _, name := range r.sources.Headers {
-		all = append(all, `ApiKey realm="api", header="`+name+`"`)
+func challenges(sources CredentialSources) []*corev3.HeaderValueOption {
+	var all []*corev3.HeaderValueOption
+	add := func(challenge string) {
+		all = append(all, &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: "www-authenticate", Value: challenge},
+			AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
+		})
 	}
-	if r.sources.QueryParameter != "" {
-		all = append(all, `ApiKey realm="api", query="`+r.sources.QueryParameter+`"`)
+	for _, name := range sources.Headers {
+		add(`ApiKey realm="api", header="` + name + `"`)
 	}
-	if r.sources.Bearer {
-		all = append(all, `Bearer realm="api"`)
+	if sources.QueryParameter != "" {
+		add(`ApiKey realm="api", query="` + sources.QueryParameter + `"`)
+	}
+	if sources.Bearer {
+		add(`Bearer realm="api"`)
 	}
 	return all
 }

@@ -70,9 +70,9 @@ func NewServer(authorizer *Authorizer, o Options) (*Server, error) {
 		authorizer: authorizer,
 		parser:     parser{sources: o.Sources, address: o.Address},
 		responder: responder{
-			sources: o.Sources, identity: o.Identity, limitStatus: o.LimitStatus,
-			strip:   o.Sources.Headers,
-			denials: newDenials(o.LimitStatus, describe(o.Sources)),
+			identity: o.Identity,
+			strip:    o.Sources.Headers,
+			denials:  newDenials(o.LimitStatus, o.Sources),
 		},
 		logger: o.Logger,
 	}

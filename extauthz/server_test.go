@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/extauthz/block"
@@ -391,4 +393,46 @@ func TestNewServerNamesWrongOptions(t *testing.T) {
 	if _, err := NewAuthorizer(AuthorizerOptions{}); err == nil {
 		t.Error("an authorizer without parts was made")
 	}
+}
+
+// Answers share what never varies; each may be sent while others are made.
+func TestAnswersAreApart(t *testing.T) {
+	b := newBench(t, Options{}, AuthorizerOptions{Uncounted: CountedReasons()})
+	keys := keyMap{keys: map[apikey.Hash]*apikey.Key{}}
+	keys.add(t, secretText(t, 1), apikey.Key{ID: 1, Name: "n", RateLimitPerHour: 1})
+	b.authorizer.keys = lockedKeys{&sync.Mutex{}, &keys}
+	b.authorizer.logger = slog.New(slog.DiscardHandler)
+	b.authorizer.uses = nil
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for n := range 50 {
+				response, err := b.Check(t.Context(), checkOf(false, "192.0.2.1", "/", pair{"api-key", secretText(t, byte(1+n%2))}))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := proto.Marshal(response); err != nil {
+					t.Error(err)
+				}
+				retry := headerOf(response.GetDeniedResponse().GetHeaders(), "retry-after")
+				if reasonOf(response) == "unknown_key" && retry != "" {
+					t.Error("one answer has a header of another")
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// lockedKeys lets several goroutines search a keyMap, which counts.
+type lockedKeys struct {
+	*sync.Mutex
+	keys *keyMap
+}
+
+func (l lockedKeys) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, error) {
+	l.Lock()
+	defer l.Unlock()
+	return l.keys.FindKey(ctx, hash)
 }

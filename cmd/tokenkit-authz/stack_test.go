@@ -216,9 +216,10 @@ func startStack(t testing.TB, serveArgs ...string) *stack {
 	k.front = envoytest.Start(t, envoy.Options{
 		Authz: []string{k.grpc}, AdminAPI: k.admin, Upstream: k.echo.Address(), AuthzTimeout: 10 * time.Second,
 	}).URL
-	var login struct{ Token string }
-	k.call(t, "POST", "/api/users/auth/login/", `{"username":"`+testUser+`","password":"`+testPassword+`"}`, http.StatusOK, &login)
-	k.token = login.Token
+	var err error
+	if k.token, err = login(t.Context(), k.front, testUser, testPassword); err != nil {
+		t.Fatal(err)
+	}
 	return k
 }
 
