@@ -42,7 +42,11 @@ fuzz: ## run each fuzz target for FUZZTIME
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks of each room
+bench: build ## what a Check costs, through the real Envoy, beside other ways
+	@$(GO) run ./internal/bench $(if $(SHORT),-short) $(if $(WHAT),-what $(WHAT)) -program $(BIN)/tokenkit-authz
+
+.PHONY: microbench
+microbench: ## run the benchmarks of each room
 	$(GO) test -run '^$$' -bench . -benchmem -short -benchtime $(BENCHTIME) $(PACKAGES) | grep -E '^(Benchmark|pkg|ok|FAIL)'
 
 .PHONY: e2e

@@ -32,7 +32,7 @@ func TestImports(t *testing.T) {
 	confined := map[string][]string{
 		"go.etcd.io/bbolt":               {"internal/boltfile", "internal/boltfile/boltfiletest"},
 		"github.com/danielgtaylor/huma/": {"admin"},
-		"google.golang.org/grpc":         {"extauthz", "cmd/tokenkit-authz", "envoy/standin"},
+		"google.golang.org/grpc":         {"extauthz", "cmd/tokenkit-authz", "envoy/standin", "internal/bench"},
 	}
 	impure := []string{"net/http", "os", "log", "log/slog", "google.golang.org/grpc"}
 
