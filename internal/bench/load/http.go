@@ -259,14 +259,10 @@ func parseAnswer(answer []byte) (status int, whole bool, err error) {
 	if status, err = strconv.Atoi(string(head[len(start)-3 : len(start)])); err != nil {
 		return 0, false, fmt.Errorf("answer %q: expected a status", head)
 	}
-	const header = "\r\ncontent-length: "
-	at := bytes.Index(head, []byte(header)) // as Envoy spells it
-	if at < 0 {
-		return 0, false, fmt.Errorf("answer %q: expected a content-length", head)
-	}
-	text, _, _ := bytes.Cut(head[at+len(header):], []byte("\r\n"))
+	_, rest, found := bytes.Cut(head, []byte("\r\ncontent-length: ")) // as Envoy spells it
+	text, _, _ := bytes.Cut(rest, []byte("\r\n"))
 	length, err := strconv.Atoi(string(text))
-	if err != nil {
+	if !found || err != nil {
 		return 0, false, fmt.Errorf("answer %q: expected a content-length", head)
 	}
 	return status, len(body) >= length, nil
