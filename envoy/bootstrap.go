@@ -13,7 +13,6 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -79,7 +78,7 @@ func (b *builder) bootstrap() *bootstrapv3.Bootstrap {
 	bootstrap := &bootstrapv3.Bootstrap{
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: []*listenerv3.Listener{b.listener()},
-			Clusters:  []*clusterv3.Cluster{b.authz(), b.cluster(adminCluster, b.AdminAPI), b.cluster(upstreamCluster, b.Upstream)},
+			Clusters:  b.clusters(),
 		},
 		OverloadManager: &overloadv3.OverloadManager{
 			ResourceMonitors: []*overloadv3.ResourceMonitor{{
@@ -107,29 +106,31 @@ func (b *builder) listener() *listenerv3.Listener {
 				Name:       "envoy.filters.network.http_connection_manager",
 				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: b.any(b.connectionManager())},
 			}},
+			TransportSocket: b.transportSocket(),
 		}},
 	}
+}
+
+// clusters are all that the routes and filters name.
+func (b *builder) clusters() []*clusterv3.Cluster {
+	upstream := b.cluster(upstreamCluster, b.Upstream)
+	b.speak(upstream, b.UpstreamProtocol, &corev3.Http2ProtocolOptions{AllowConnect: true})
+	all := []*clusterv3.Cluster{b.authz(), b.cluster(adminCluster, b.AdminAPI), upstream}
+	if b.RateLimit.Service != "" {
+		all = append(all, b.rateLimitCluster())
+	}
+	return all
 }
 
 // authz is the cluster of the authorization services.
 func (b *builder) authz() *clusterv3.Cluster {
 	cluster := b.cluster(authzCluster, b.Authz...)
-	cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{
-		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": b.any(&httpv3.HttpProtocolOptions{
-			UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-				ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-					ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-						Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-							ConnectionKeepalive: &corev3.KeepaliveSettings{
-								Interval: durationpb.New(30 * time.Second),
-								Timeout:  durationpb.New(5 * time.Second),
-							},
-						},
-					},
-				},
-			},
-		}),
-	}
+	b.speak(cluster, HTTP2, &corev3.Http2ProtocolOptions{
+		ConnectionKeepalive: &corev3.KeepaliveSettings{
+			Interval: durationpb.New(30 * time.Second),
+			Timeout:  durationpb.New(5 * time.Second),
+		},
+	})
 	cluster.HealthChecks = []*corev3.HealthCheck{{
 		Timeout:            durationpb.New(time.Second),
 		Interval:           durationpb.New(2 * time.Second),

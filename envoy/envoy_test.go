@@ -41,14 +41,12 @@ func TestDefaultConfigurationIsTheGoldenOne(t *testing.T) {
 // Whatever its options, a configuration says what safety rests on, reads back
 // as what it was rendered from and renders the same again.
 func TestEveryConfiguration(t *testing.T) {
-	lines := []string{
-		`failure_mode_allow: false`, `clear_route_cache: false`, `code: ServiceUnavailable`, `transport_api_version: V3`,
+	lines := []string{ // each stands there once
+		`failure_mode_allow: false`, `clear_route_cache: false`,
 		`retry_on: connect-failure,refused-stream`, `headers_with_underscores_action: REJECT_REQUEST`, `normalize_path: true`,
 		`merge_slashes: true`, `path_with_escaped_slashes_action: REJECT_REQUEST`, `use_remote_address: true`,
 		`service_name: envoy.service.auth.v3.Authorization`, `address_prefix: 0.0.0.0`, `append_action: OVERWRITE_IF_EXISTS_OR_ADD`,
-		`forward_not_matching_preflights: true`, `disabled: true`,
 	}
-	filters := []string{"header_mutation", "cors", "ext_authz", "router"}
 	rapid.Check(t, func(t *rapid.T) {
 		o := drawOptions(t)
 		built, err := envoy.Bootstrap(o)
@@ -73,9 +71,27 @@ func TestEveryConfiguration(t *testing.T) {
 		if err != nil || string(again) != string(config) {
 			t.Fatalf("it renders differently the second time (%v)", err)
 		}
+		count := map[string]int{}
 		for _, line := range lines {
-			if n := strings.Count(string(config), " "+line+"\n"); n != 1 {
-				t.Errorf("%s stands there %d times", line, n)
+			count[line] = 1
+		}
+		filters := []string{"header_mutation", "cors", "ext_authz", "router"}
+		services, public := 1, 1
+		if o.RateLimit.Service != "" {
+			filters = []string{"header_mutation", "cors", "ext_authz", "ratelimit", "router"}
+			services = 2
+			count["failure_mode_deny: true"] = 1
+		}
+		for _, route := range o.Routes {
+			if route.Public {
+				public++
+			}
+		}
+		count["code: ServiceUnavailable"], count["transport_api_version: V3"] = services, services
+		count["disabled: true"], count["forward_not_matching_preflights: true"] = public, 1+len(o.Routes)
+		for line, want := range count {
+			if n := strings.Count(string(config), " "+line+"\n"); n != want {
+				t.Errorf("%s stands there %d times, want %d", line, n, want)
 			}
 		}
 		rest := string(config)
@@ -109,6 +125,10 @@ func drawOptions(t *rapid.T) envoy.Options {
 		KeyHeaders:       rapid.SampledFrom([][]string{nil, {"x-token"}, {"api-key", "x-token"}, {"true"}}).Draw(t, "keys"),
 		Authz:            rapid.SampledFrom([][]string{nil, {"unix:/run/a.sock"}, {"unix:/a", "unix:/b"}, {"127.0.0.1:1", "127.0.0.1:2"}, {"a.example:1"}}).Draw(t, "authz"),
 	}
+	o.UpstreamProtocol = rapid.SampledFrom([]envoy.Protocol{"", envoy.HTTP1, envoy.HTTP2, envoy.SameAsClient}).Draw(t, "protocol")
+	o.TLS = rapid.SampledFrom([]envoy.TLS{{}, {Certificate: "/c.pem", Key: "/k.pem"}}).Draw(t, "TLS")
+	o.RateLimit.Service = rapid.SampledFrom([]string{"", "127.0.0.1:8081", "limits.example:8081"}).Draw(t, "rate limit")
+	o.Routes = rapid.SampledFrom([][]envoy.Route{nil, {{Path: "/healthz", Public: true}}, allRoutes()}).Draw(t, "routes")
 	if rapid.Bool().Draw(t, "own identity") {
 		o.Identity = envoy.Identity{KeyID: "x-id", Owner: "x-owner"}
 	}
@@ -143,6 +163,24 @@ func TestWrongOptionsAreNamed(t *testing.T) {
 		{"a line break", envoy.Options{ClientAddressHeader: "a\r\nb"}, `header "a\r\nb"`},
 		{"a name twice", envoy.Options{KeyHeaders: []string{"x-api-key-id"}}, `header "x-api-key-id": expected one use`},
 		{"a name with a meaning", envoy.Options{Identity: envoy.Identity{KeyID: "origin"}}, `header "origin": expected a name that has no other meaning`},
+		{"an unknown protocol", envoy.Options{UpstreamProtocol: "http3"}, `option UpstreamProtocol "http3": expected http1, http2 or client`},
+		{"a certificate without a key", envoy.Options{TLS: envoy.TLS{Certificate: "/c.pem"}}, `option TLS: expected both`},
+		{"a relative certificate", envoy.Options{TLS: envoy.TLS{Certificate: "c.pem", Key: "/k.pem"}}, `option TLS: expected absolute paths`},
+		{"a rate limit service without a port", envoy.Options{RateLimit: envoy.RateLimit{Service: "limits"}}, `option RateLimit: service "limits": expected a host and a port`},
+		{"a rate limit service too fast", envoy.Options{RateLimit: envoy.RateLimit{Timeout: time.Microsecond}}, `option RateLimit: expected a timeout of at least 1ms`},
+		{"a route without a slash", envoy.Options{Routes: []envoy.Route{{Path: "v1"}}}, `option Routes: path "v1": expected a path`},
+		{"a route with an escape", envoy.Options{Routes: []envoy.Route{{Path: "/v%31"}}}, `option Routes: path "/v%31": expected a path`},
+		{"a route with a query", envoy.Options{Routes: []envoy.Route{{Path: "/v1?x"}}}, `option Routes: path "/v1?x": expected a path`},
+		{"a route with a wildcard", envoy.Options{Routes: []envoy.Route{{Path: "/v1/*"}}}, `option Routes: path "/v1/*": expected a path`},
+		{"a route with dots", envoy.Options{Routes: []envoy.Route{{Path: "/v1/../v2"}}}, `option Routes: path "/v1/../v2": expected a path without dot segments`},
+		{"a route with two slashes", envoy.Options{Routes: []envoy.Route{{Path: "//v1"}}}, `option Routes: path "//v1": expected a path`},
+		{"a route twice", envoy.Options{Routes: []envoy.Route{{Path: "/v1"}, {Path: "/v1", Cost: 2}}}, `option Routes: path "/v1": expected once`},
+		{"a route of the admin API", envoy.Options{Routes: []envoy.Route{{Path: "/api/users/auth/login"}}}, `option Routes: path "/api/users/auth/login": expected a path of the upstream`},
+		{"the admin API as a route", envoy.Options{Routes: []envoy.Route{{Path: "/api/users/auth"}}}, `option Routes: path "/api/users/auth": expected a path of the upstream`},
+		{"a public route with a scope", envoy.Options{Routes: []envoy.Route{{Path: "/v1", Public: true, Scope: "a"}}}, `option Routes: path "/v1": expected no other rule beside public`},
+		{"a scope that is none", envoy.Options{Routes: []envoy.Route{{Path: "/v1", Scope: "Reports"}}}, `option Routes: path "/v1": scope "Reports": expected a name`},
+		{"a path for a scope", envoy.Options{Routes: []envoy.Route{{Path: "/v1", Scope: "/v1"}}}, `option Routes: path "/v1": scope "/v1": expected a name`},
+		{"a negative cost", envoy.Options{Routes: []envoy.Route{{Path: "/v1", Cost: -1}}}, `option Routes: path "/v1": cost -1: expected 1 to`},
 		{"the address in x-forwarded-for", envoy.Options{ClientAddressHeader: "x-forwarded-for"}, `header "x-forwarded-for"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -170,9 +208,18 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// allRoutes has every rule that a route can have.
+func allRoutes() []envoy.Route {
+	return []envoy.Route{
+		{Path: "/healthz", Public: true}, {Path: "/docs/", Public: true}, {Path: "/v1/tokens/", Anonymous: true},
+		{Path: "/v1/reports", Scope: "reports:read", Cost: 10}, {Path: "/v1/reports/new", Scope: "reports:write", Cost: 100}, {Path: "/v1/plain"},
+	}
+}
+
 // Envoy itself accepts every kind of configuration.
 func TestEnvoyAccepts(t *testing.T) {
 	program := envoytest.Require(t)
+	certificate := envoytest.Certificate(t)
 	for name, o := range map[string]envoy.Options{
 		"defaults":           {},
 		"everything":         everything(),
@@ -182,6 +229,11 @@ func TestEnvoyAccepts(t *testing.T) {
 		"one proxy before":   {TrustedHops: 1},
 		"no upstream limit":  {UpstreamTimeout: -1},
 		"raw headers":        {EncodeRawHeaders: true},
+		"TLS":                {TLS: certificate.TLS},
+		"gRPC upstream":      {UpstreamProtocol: envoy.HTTP2},
+		"any upstream":       {UpstreamProtocol: envoy.SameAsClient},
+		"routes":             {Routes: allRoutes()},
+		"a rate limit":       {RateLimit: envoy.RateLimit{Service: "127.0.0.1:8081"}},
 		"names that resolve": {Authz: []string{"localhost:9001"}, AdminAPI: "localhost:9002", Upstream: "localhost:8080"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,6 +253,7 @@ func everything() envoy.Options {
 		Listen: "0.0.0.0:8000", EnvoyAdmin: "127.0.0.1:9901", Authz: []string{"localhost:9001"}, AuthzTimeout: time.Second,
 		AdminAPI: "localhost:9002", Upstream: "localhost:8080", UpstreamTimeout: time.Minute, KeyHeaders: []string{"api-key", "x-token"},
 		Bearer: true, ClientAddressHeader: "x-real-client", TrustedHops: 2, Identity: envoy.Identity{KeyID: "x-id", KeyName: "x-name", Owner: "x-owner"},
+		UpstreamProtocol: envoy.SameAsClient, Routes: allRoutes(), RateLimit: envoy.RateLimit{Service: "localhost:8081", Domain: "api", Timeout: time.Second},
 		Origins: []string{"https://app.example.io"}, CORSHeaders: []string{"x-trace"}, EncodeRawHeaders: true, AccessLog: "/dev/stdout",
 	}
 }

@@ -68,13 +68,20 @@ func (b *builder) connectionManager() *hcmv3.HttpConnectionManager {
 		UpgradeConfigs:        []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: b.routes()},
-		HttpFilters: []*hcmv3.HttpFilter{
-			b.filter(headersFilter, b.trustedHeaders()),
-			b.filter(corsFilter, &corsv3.Cors{}),
-			b.filter(authzFilter, b.extAuthz()),
-			b.filter(routerFilter, &routerv3.Router{}),
-		},
+		HttpFilters:    b.filters(),
 	}
+}
+
+func (b *builder) filters() []*hcmv3.HttpFilter {
+	filters := []*hcmv3.HttpFilter{
+		b.filter(headersFilter, b.trustedHeaders()),
+		b.filter(corsFilter, &corsv3.Cors{}),
+		b.filter(authzFilter, b.extAuthz()),
+	}
+	if b.RateLimit.Service != "" {
+		filters = append(filters, b.filter(rateLimitFilter, b.rateLimit()))
+	}
+	return append(filters, b.filter(routerFilter, &routerv3.Router{}))
 }
 
 func (b *builder) filter(name string, config proto.Message) *hcmv3.HttpFilter {
@@ -125,10 +132,10 @@ func (b *builder) extAuthz() *authzv3.ExtAuthz {
 }
 
 // CheckedHeaders returns the request headers that the service is shown: those
-// that it decides by, and no cookie or session token. The options must be
-// complete.
+// that it decides and answers by, and no cookie or session token. A client of
+// gRPC is known by its content type. The options must be complete.
 func (o *Options) CheckedHeaders() []string {
-	names := append(slices.Clone(o.KeyHeaders), "origin", "x-origin", "x-forwarded-for", o.ClientAddressHeader)
+	names := append(slices.Clone(o.KeyHeaders), "content-type", "origin", "x-origin", "x-forwarded-for", o.ClientAddressHeader)
 	if o.Bearer && !slices.Contains(names, "authorization") {
 		names = append(names, "authorization")
 	}
@@ -144,26 +151,24 @@ func exactly(texts []string) []*matcherv3.StringMatcher {
 }
 
 func (b *builder) routes() *routev3.RouteConfiguration {
+	routes := []*routev3.Route{{
+		Name:   "admin-api",
+		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: AdminPrefix}},
+		Action: b.routeTo(adminCluster),
+		TypedPerFilterConfig: map[string]*anypb.Any{
+			authzFilter: b.perRoute(&Route{Public: true}),
+		},
+	}}
+	for _, r := range longestFirst(b.Routes) {
+		routes = append(routes, b.upstreamRoute(r.Path, r))
+	}
+	routes = append(routes, b.upstreamRoute("protected", Route{Path: "/"}))
 	return &routev3.RouteConfiguration{
 		Name: "front",
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name:    "front",
 			Domains: []string{"*"},
-			Routes: []*routev3.Route{{
-				Name:   "admin-api",
-				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: AdminPrefix}},
-				Action: b.routeTo(adminCluster),
-				TypedPerFilterConfig: map[string]*anypb.Any{
-					authzFilter: b.any(&authzv3.ExtAuthzPerRoute{Override: &authzv3.ExtAuthzPerRoute_Disabled{Disabled: true}}),
-				},
-			}, {
-				Name:   "protected",
-				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-				Action: b.routeTo(upstreamCluster),
-				TypedPerFilterConfig: map[string]*anypb.Any{
-					corsFilter: b.any(b.cors()),
-				},
-			}},
+			Routes:  routes,
 		}},
 	}
 }

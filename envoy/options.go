@@ -3,11 +3,8 @@ package envoy
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +23,8 @@ type Options struct {
 	// Listen is the host:port that clients connect to; the host is an IP
 	// address. Empty: "127.0.0.1:10000".
 	Listen string
+	// TLS is the certificate that clients are shown. Zero: no TLS.
+	TLS TLS
 	// EnvoyAdmin is the host:port of Envoy's own admin interface, on a
 	// loopback address since it can stop Envoy. Empty: none.
 	EnvoyAdmin string
@@ -42,9 +41,15 @@ type Options struct {
 	// Upstream is the host:port of the API to protect, which gets all other
 	// requests. Empty: "127.0.0.1:8080".
 	Upstream string
+	// UpstreamProtocol is what the upstream is spoken to in. Empty: [HTTP1].
+	UpstreamProtocol Protocol
 	// UpstreamTimeout bounds the time from the end of a request to the end of
-	// its answer. Zero: 60 s. Negative: none.
+	// its answer; long answers, such as streams of gRPC, need more or none.
+	// Zero: 60 s. Negative: none.
 	UpstreamTimeout time.Duration
+	// Routes are the paths of the upstream that have rules of their own. All
+	// other paths need a key, any key, and cost one call.
+	Routes []Route
 
 	// KeyHeaders are the headers that may carry a key, in lower case; the
 	// service must be told the same. Nil: "api-key".
@@ -79,6 +84,12 @@ type Options struct {
 	// AccessLog is a file to log requests to as JSON, without their queries;
 	// "/dev/stdout" is standard output. Empty: none.
 	AccessLog string
+	// RateLimit asks a second service how fast a key may call. Zero: none.
+	RateLimit RateLimit
+
+	// Kubernetes says where in a cluster things are, for [RenderIstio] and
+	// [RenderGateway]; a bootstrap needs nothing of it.
+	Kubernetes Kubernetes
 }
 
 // Identity names the headers that tell the upstream whose key was used, in
@@ -108,6 +119,7 @@ func (o Options) Complete() (Options, error) {
 	orDefault(&o.AuthzTimeout, 250*time.Millisecond)
 	orDefault(&o.AdminAPI, "127.0.0.1:9002")
 	orDefault(&o.Upstream, "127.0.0.1:8080")
+	orDefault(&o.UpstreamProtocol, HTTP1)
 	orDefault(&o.UpstreamTimeout, time.Minute)
 	if o.KeyHeaders == nil {
 		o.KeyHeaders = []string{"api-key"}
@@ -116,6 +128,9 @@ func (o Options) Complete() (Options, error) {
 	orDefault(&o.Identity.KeyID, "x-api-key-id")
 	orDefault(&o.Identity.KeyName, "x-api-key-name")
 	orDefault(&o.Identity.Owner, "x-api-key-owner")
+	orDefault(&o.RateLimit.Domain, "tokenkit")
+	orDefault(&o.RateLimit.Timeout, 100*time.Millisecond)
+	o.Kubernetes = o.Kubernetes.withDefaults()
 	if err := o.check(); err != nil {
 		return o, fmt.Errorf("envoy: %w", err)
 	}
@@ -145,6 +160,21 @@ func (o *Options) check() error {
 	}
 	if o.AuthzTimeout < time.Millisecond {
 		return fmt.Errorf("option AuthzTimeout %v: expected at least 1ms", o.AuthzTimeout)
+	}
+	if err := o.UpstreamProtocol.check(); err != nil {
+		return fmt.Errorf("option UpstreamProtocol %q: %w", o.UpstreamProtocol, err)
+	}
+	if err := o.TLS.check(); err != nil {
+		return fmt.Errorf("option TLS: %w", err)
+	}
+	if err := o.RateLimit.check(); err != nil {
+		return fmt.Errorf("option RateLimit: %w", err)
+	}
+	if err := o.Kubernetes.check(); err != nil {
+		return fmt.Errorf("option Kubernetes: %w", err)
+	}
+	if err := checkRoutes(o.Routes); err != nil {
+		return fmt.Errorf("option Routes: %w", err)
 	}
 	if o.TrustedHops < 0 || o.TrustedHops > 100 {
 		return fmt.Errorf("option TrustedHops %d: expected 0 to 100", o.TrustedHops)
@@ -188,49 +218,4 @@ func ipAndPort(text string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, errors.New("expected an IP address and a port, such as 127.0.0.1:10000")
 	}
 	return address, nil
-}
-
-// endpoint is where a cluster's requests go: a host and a port, or a socket.
-type endpoint struct {
-	host   string
-	port   uint16
-	socket string
-	static bool // needs no DNS
-}
-
-func parseEndpoint(text string) (endpoint, error) {
-	host, portText, err := net.SplitHostPort(text)
-	port, portErr := strconv.ParseUint(portText, 10, 16)
-	if err != nil || portErr != nil || host == "" || port == 0 {
-		return endpoint{}, errors.New("expected a host and a port, such as 127.0.0.1:8080")
-	}
-	addr, err := netip.ParseAddr(host)
-	if err == nil && addr.Zone() != "" {
-		return endpoint{}, errors.New("expected an address without a zone")
-	}
-	return endpoint{host: host, port: uint16(port), static: err == nil}, nil
-}
-
-func endpointsOf(targets []string) ([]endpoint, error) {
-	if len(targets) == 0 {
-		return nil, errors.New("expected at least one address")
-	}
-	all := make([]endpoint, len(targets))
-	for i, target := range targets {
-		if socket, ok := strings.CutPrefix(target, "unix:"); ok {
-			if !filepath.IsAbs(socket) {
-				return nil, fmt.Errorf("%q: expected unix: and an absolute path", target)
-			}
-			all[i] = endpoint{socket: socket, static: true}
-		} else {
-			var err error
-			if all[i], err = parseEndpoint(target); err != nil {
-				return nil, fmt.Errorf("%q: %w", target, err)
-			}
-		}
-		if (all[i].socket == "") != (all[0].socket == "") {
-			return nil, errors.New("expected either TCP addresses or Unix sockets")
-		}
-	}
-	return all, nil
 }

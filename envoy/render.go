@@ -2,16 +2,18 @@ package envoy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
-const header = `Envoy with tokenkit-authz in front of an API, for Envoy 1.40.
+const bootstrapHeader = `Envoy with tokenkit-authz in front of an API, for Envoy 1.40.
 Written by "tokenkit-authz envoy config"; change its flags rather than this file.`
 
 // comments explain the settings that safety rests on, each at its first place.
@@ -26,16 +28,18 @@ var comments = map[string]string{
 	"status_on_error":                  "No decision, no access.",
 	"forward_not_matching_preflights":  "What is no preflight for an allowed origin must show a key.",
 	"healthy_panic_threshold":          "Unhealthy services are tried only when no healthy one is left.",
+	"failure_mode_deny":                "A rate limit service that does not answer denies, too.",
 	"health_checks":                    "A service that stops says so first, and gets no more calls.",
 }
 
 // itemComments explain the places of filters and routes.
 var itemComments = map[string]string{
-	headersFilter: "Overwrites the client's address and removes identity headers that a client made up.",
-	corsFilter:    "Before ext_authz: a preflight cannot carry a key.",
-	authzFilter:   "Every request that is not for the admin API needs a key.",
-	"admin-api":   "The admin API checks sessions itself.",
-	"protected":   "Catches all: a request without a route would skip ext_authz.",
+	headersFilter:   "Overwrites the client's address and removes identity headers that a client made up.",
+	corsFilter:      "Before ext_authz: a preflight cannot carry a key.",
+	rateLimitFilter: "After ext_authz, which finds out whose key it is.",
+	authzFilter:     "Every request that is not for the admin API needs a key.",
+	"admin-api":     "The admin API checks sessions itself.",
+	"protected":     "Catches all: a request without a route would skip ext_authz.",
 }
 
 // Render returns the configuration that o describes as YAML, the same for the
@@ -45,11 +49,16 @@ func Render(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return renderYAML(bootstrap)
+	document, err := nodeOf(bootstrap)
+	if err != nil {
+		return nil, err
+	}
+	return encode(document, bootstrapHeader)
 }
 
-func renderYAML(bootstrap *bootstrapv3.Bootstrap) ([]byte, error) {
-	encoded, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(bootstrap)
+// nodeOf returns a message as YAML, in the order of its fields.
+func nodeOf(message proto.Message) (*yaml.Node, error) {
+	encoded, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 	if err != nil {
 		return nil, fmt.Errorf("encoding Envoy configuration: %w", err)
 	}
@@ -58,15 +67,16 @@ func renderYAML(bootstrap *bootstrapv3.Bootstrap) ([]byte, error) {
 	if err := yaml.Unmarshal(encoded, &document); err != nil {
 		return nil, fmt.Errorf("reading back Envoy configuration: %w", err)
 	}
-	document.HeadComment = header
-	annotate(&document, map[string]bool{})
+	return document.Content[0], nil
+}
+
+func encode(document *yaml.Node, header string) ([]byte, error) {
+	annotate(document, map[string]bool{})
+	whole := &yaml.Node{Kind: yaml.DocumentNode, HeadComment: header, Content: []*yaml.Node{document}}
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(&document); err != nil {
-		return nil, fmt.Errorf("writing Envoy configuration: %w", err)
-	}
-	if err := encoder.Close(); err != nil {
+	if err := errors.Join(encoder.Encode(whole), encoder.Close()); err != nil {
 		return nil, fmt.Errorf("writing Envoy configuration: %w", err)
 	}
 	return out.Bytes(), nil
