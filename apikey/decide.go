@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"time"
 )
 
 // Request is what one call shows of itself, as far as the rules look at it.
@@ -17,8 +18,20 @@ type Request struct {
 	// Address is the client's address in canonical form, see
 	// [CanonicalAddress]. Invalid where it is not known.
 	Address netip.Addr
+	// Method and Path are the request's own; Path begins with a slash and may
+	// carry a query.
+	Method, Path string
 	// Strict makes the request's key strict, whatever the key says.
 	Strict bool
+	// RequiredScope is the name of a scope that the route asks for. Empty:
+	// none.
+	RequiredScope string
+	// Anonymous says that the route lets requests without a key pass.
+	Anonymous bool
+	// Cost is how many calls of the hourly limit the request takes. Zero: one.
+	Cost uint32
+	// Now is when the request is decided.
+	Now time.Time
 }
 
 // Credential is what a request sends as its key, before it is known to be one.
@@ -68,10 +81,14 @@ const (
 	ReasonMissingKey                   // the request sends no key
 	ReasonMalformedKey                 // what it sends cannot be a key, or is more than one
 	ReasonUnknownKey                   // no such key, or it was deleted
+	ReasonDisabled                     // the key is paused
+	ReasonExpired                      // the key has ended by itself
 	ReasonOrigin                       // the origin is not among the key's
 	ReasonAddress                      // the address is not among the key's
+	ReasonScope                        // the key is not for this route
 	ReasonRateLimit                    // the key's hourly limit is spent
 	ReasonAllowed                      // every rule holds
+	ReasonAnonymous                    // no key, on a route that needs none: allowed
 )
 
 var reasonTexts = [...]string{
@@ -80,10 +97,14 @@ var reasonTexts = [...]string{
 	ReasonMissingKey:     "missing_key",
 	ReasonMalformedKey:   "malformed_key",
 	ReasonUnknownKey:     "unknown_key",
+	ReasonDisabled:       "key_disabled",
+	ReasonExpired:        "key_expired",
 	ReasonOrigin:         "origin_not_allowed",
 	ReasonAddress:        "address_not_allowed",
+	ReasonScope:          "scope_not_allowed",
 	ReasonRateLimit:      "rate_limited",
 	ReasonAllowed:        "allowed",
+	ReasonAnonymous:      "anonymous",
 }
 
 // Reasons lists every reason but [ReasonNone].
@@ -111,19 +132,27 @@ type Decision struct {
 }
 
 // Allowed reports whether the request may pass.
-func (d Decision) Allowed() bool { return d.Reason == ReasonAllowed }
+func (d Decision) Allowed() bool { return d.Reason == ReasonAllowed || d.Reason == ReasonAnonymous }
 
 // Decide applies the rules of key to request, all but the hourly limit:
 //
+//   - The key must be enabled and not have expired at request.Now.
 //   - A request with an origin header must name one of the key's origins.
 //   - A request without one must come from one of the key's addresses.
 //   - A strict key, or a strict request, asks for both.
+//   - What the request is for must be within one of the key's scopes.
 //
 // An empty list passes. A request whose address is not known fails a list of
 // addresses.
 func Decide(key *Key, request *Request) Decision {
 	if key == nil {
 		return Decision{Reason: ReasonUnknownKey}
+	}
+	if key.Disabled {
+		return Decision{Reason: ReasonDisabled, Key: key}
+	}
+	if key.Expired(request.Now) {
+		return Decision{Reason: ReasonExpired, Key: key}
 	}
 	strict := key.Strict || request.Strict
 	if (request.HasOrigin || strict) && len(key.AllowedOrigins) > 0 {
@@ -135,6 +164,9 @@ func Decide(key *Key, request *Request) Decision {
 		if !addressAllowed(key.AllowedIPs, request.Address) {
 			return Decision{Reason: ReasonAddress, Key: key}
 		}
+	}
+	if !scopesAllow(key.Scopes, request) {
+		return Decision{Reason: ReasonScope, Key: key}
 	}
 	return Decision{Reason: ReasonAllowed, Key: key}
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -19,8 +18,9 @@ type UserID int64
 
 // Limits of what a key may hold, all inclusive.
 const (
-	MaxNameLength = 100 // characters of a key's name
-	MaxListLength = 100 // entries of each list
+	MaxNameLength  = 100  // characters of a key's name
+	MaxListLength  = 100  // entries of each list
+	MaxNotesLength = 1000 // characters of a key's notes
 	// MaxRateLimit is the largest hourly limit.
 	MaxRateLimit = 1_000_000_000
 )
@@ -30,10 +30,17 @@ const (
 // Keys that a store or a cache has handed out are shared between goroutines
 // and must not be changed; [Key.Clone] makes a copy that may be.
 type Key struct {
-	ID    KeyID
-	Hash  Hash   // SHA-256 of the secret, unique among all keys
-	Hint  string // see [Secret.Hint]
+	ID   KeyID
+	Hash Hash   // SHA-256 of the secret, unique among all keys
+	Hint string // see [Secret.Hint]
+	// PreviousHash and PreviousHint are those of the secret before the last
+	// rotation, which answers for the key until PreviousUntil. Zero: none does.
+	PreviousHash  Hash
+	PreviousHint  string
+	PreviousUntil time.Time // UTC, whole microseconds
+
 	Name  string
+	Notes string // what its owner wrote about it, perhaps several lines
 	Owner UserID
 	// OwnerName is the owner's canonical user name when the key was made.
 	OwnerName string
@@ -49,8 +56,18 @@ type Key struct {
 	// RateLimitPerHour is how many calls any 60 minutes may allow. Zero: no
 	// limit.
 	RateLimitPerHour uint32
+	// Scopes are what the key may be used for. Empty: everything.
+	Scopes []Scope
+	// Metadata is told to the services behind Envoy with every allowed call.
+	Metadata Metadata
+	// Disabled pauses the key: all its calls are denied until it is enabled.
+	Disabled bool
+	// ExpiresAt is when the key ends by itself, in UTC and whole
+	// microseconds. Zero: never.
+	ExpiresAt time.Time
 
 	CreatedAt time.Time // UTC, whole microseconds
+	UpdatedAt time.Time // UTC, whole microseconds. Zero: never changed.
 	// LastUsedAt is when the key last allowed a call, in UTC and whole
 	// seconds; it may lag by a write-behind interval. Zero: never.
 	LastUsedAt time.Time
@@ -61,8 +78,22 @@ func (k *Key) Clone() *Key {
 	clone := *k
 	clone.AllowedOrigins = slices.Clone(k.AllowedOrigins)
 	clone.AllowedIPs = slices.Clone(k.AllowedIPs)
+	clone.Scopes = slices.Clone(k.Scopes)
+	clone.Metadata = slices.Clone(k.Metadata)
 	return &clone
 }
+
+// Answers reports whether the secret with this hash is the key's at now: the
+// present one, or the one before it until PreviousUntil.
+func (k *Key) Answers(hash *Hash, now time.Time) bool {
+	if k.Hash == *hash {
+		return true
+	}
+	return k.PreviousHash != (Hash{}) && k.PreviousHash == *hash && now.Before(k.PreviousUntil)
+}
+
+// Expired reports whether the key has ended by itself.
+func (k *Key) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt) }
 
 // Open reports whether neither list restricts the key.
 func (k *Key) Open() bool { return len(k.AllowedOrigins) == 0 && len(k.AllowedIPs) == 0 }
@@ -98,7 +129,29 @@ func (k *Key) Validate() error {
 	if k.RateLimitPerHour > MaxRateLimit {
 		return &FieldError{Field: "rate_limit_per_hour", Err: fmt.Errorf("expected at most %d", MaxRateLimit)}
 	}
-	return nil
+	if n := len(k.Scopes); n > MaxListLength {
+		return &FieldError{Field: "scopes", Err: tooLong(n)}
+	}
+	for i := range k.Scopes {
+		if k.Scopes[i].isZero() {
+			return &FieldError{Field: fmt.Sprintf("scopes[%d]", i), Err: errors.New("expected a scope, got none")}
+		}
+	}
+	if err := validateNotes(k.Notes); err != nil {
+		return &FieldError{Field: "notes", Err: err}
+	}
+	return k.Metadata.validate()
+}
+
+// validateNotes admits text of several lines.
+func validateNotes(notes string) error {
+	if !utf8.ValidString(notes) {
+		return errors.New("expected valid UTF-8")
+	}
+	if n := utf8.RuneCountInString(notes); n > MaxNotesLength {
+		return fmt.Errorf("expected at most %d characters, got %d", MaxNotesLength, n)
+	}
+	return onlyPrintable(strings.ReplaceAll(notes, "\n", ""))
 }
 
 func tooLong(n int) error {
@@ -118,12 +171,7 @@ func validateName(name string) error {
 	case utf8.RuneCountInString(name) > MaxNameLength:
 		return fmt.Errorf("expected at most %d characters, got %d", MaxNameLength, utf8.RuneCountInString(name))
 	}
-	for _, r := range name {
-		if !unicode.IsPrint(r) {
-			return fmt.Errorf("expected printable characters, got U+%04X", r)
-		}
-	}
-	return nil
+	return onlyPrintable(name)
 }
 
 // FieldError says which field of a key is wrong and what was expected. Its

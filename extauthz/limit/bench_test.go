@@ -28,7 +28,7 @@ func BenchmarkSpend(b *testing.B) {
 			for b.Loop() {
 				i++
 				// Time passes, so that tokens return.
-				_, _ = l.Spend(b.Context(), keys[i%len(keys)], start.Add(time.Duration(i)*time.Millisecond))
+				_, _ = l.Spend(b.Context(), keys[i%len(keys)], 1, start.Add(time.Duration(i)*time.Millisecond))
 			}
 		})
 	}
@@ -48,7 +48,7 @@ func BenchmarkSpendParallel(b *testing.B) {
 				}
 				key, now := oldKey(id, apikey.MaxRateLimit), time.Now()
 				for pb.Next() {
-					_, _ = l.Spend(b.Context(), key, now)
+					_, _ = l.Spend(b.Context(), key, 1, now)
 				}
 			})
 		})

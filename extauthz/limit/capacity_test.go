@@ -81,17 +81,17 @@ func TestManyUncleanStops(t *testing.T) {
 	if len(journal.state.Unclean) > 64 {
 		t.Errorf("%d unclean stops are listed", len(journal.state.Unclean))
 	}
-	if got := l.Peek(oldKey(7, 64_000), now).Remaining; got != 0 {
+	if got := l.Peek(oldKey(7, 64_000), 1, now).Remaining; got != 0 {
 		t.Errorf("300 stops of 1000 calls each, of 64000: %d remain", got)
 	}
-	if got := l.Peek(oldKey(7, 127), now.Add(time.Second)).Remaining; got != 0 {
+	if got := l.Peek(oldKey(7, 127), 1, now.Add(time.Second)).Remaining; got != 0 {
 		t.Errorf("300 stops of a call each, of 127: %d remain", got)
 	}
-	if got := l.Peek(oldKey(7, 127), now.Add(62*time.Minute)).Remaining; got != 127 {
+	if got := l.Peek(oldKey(7, 127), 1, now.Add(62*time.Minute)).Remaining; got != 127 {
 		t.Errorf("an hour later %d of 127 remain", got)
 	}
 	created := &apikey.Key{ID: 8, RateLimitPerHour: 127, CreatedAt: now.Add(time.Second)}
-	if got := l.Peek(created, now.Add(2*time.Second)).Remaining; got != 127 {
+	if got := l.Peek(created, 1, now.Add(2*time.Second)).Remaining; got != 127 {
 		t.Errorf("%d of 127 calls remain to a key that was created since", got)
 	}
 }
@@ -112,7 +112,7 @@ func TestKeyOfTheFuturePays(t *testing.T) {
 	l = newLimiter(t, limit.Options{Journal: journal, Now: clock})
 	now = now.Add(2 * time.Minute)
 	l.SweepAll(now)
-	if got := l.Peek(key, now).Remaining; got != 63 {
+	if got := l.Peek(key, 1, now).Remaining; got != 63 {
 		t.Errorf("%d of 64 calls remain, expected the stop to have cost one", got)
 	}
 	now = now.Add(time.Hour)

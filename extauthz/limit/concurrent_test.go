@@ -29,7 +29,7 @@ func TestEverythingAtOnce(t *testing.T) {
 					if spend(t, l, oldKey(apikey.KeyID(i+1), n), now).Allowed {
 						passed[i].Add(1)
 					}
-					l.Peek(oldKey(apikey.KeyID(i+1), n), now)
+					l.Peek(oldKey(apikey.KeyID(i+1), n), 1, now)
 				}
 				l.SweepAll(time.Now())
 				l.Stats()

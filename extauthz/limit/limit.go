@@ -65,7 +65,8 @@ type Result struct {
 	// Remaining is how many calls are left after this one.
 	Remaining uint32
 	// Reset is how long until the next token returns; for a denied call, how
-	// long until a call would be allowed. Zero: no token is out.
+	// long until it would be allowed, or an hour where it takes more than the
+	// whole limit. Zero: no token is out.
 	Reset time.Duration
 	// Full says that the call was denied because too many other keys have
 	// tokens out, and not for its own limit.
@@ -137,14 +138,15 @@ func New(ctx context.Context, o Options) (*Limiter, error) {
 	return l, nil
 }
 
-// Spend takes one of the key's tokens, or denies where none is left. now is a
-// reading of the clock, from [time.Now] or [Options].Now. It allocates nothing
-// for a key that already has tokens out.
+// Spend takes n of the key's tokens, at least one, or denies where fewer are
+// left and takes none. now is a reading of the clock, from [time.Now] or
+// [Options].Now. It allocates nothing for a key that already has tokens out.
 //
-// In [Exact] mode a call that comes after q unsaved ones waits until it is
-// saved, for as long as ctx has left or [Options].Wait. An error means that
-// the call must not pass; its token stays spent.
-func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, now time.Time) (Result, error) {
+// In [Exact] mode a call that would make more than q tokens unsaved waits until
+// they are saved, for as long as ctx has left or [Options].Wait. An error means
+// that the call must not pass; its tokens stay spent.
+func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, n uint32, now time.Time) (Result, error) {
+	n = max(n, 1)
 	limit := key.RateLimitPerHour
 	if limit == 0 {
 		return Result{Allowed: true}, nil
@@ -170,13 +172,13 @@ func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, now time.Time) (Re
 		l.counts.charged.Add(l.settle(r, key))
 		s.markDirty(r, i)
 	}
-	if r.out >= uint64(limit) {
-		result := Result{Limit: limit, Reset: time.Duration(r.below(limit)-r.seen) * time.Millisecond}
+	if r.out+uint64(n) > uint64(limit) {
+		result := Result{Limit: limit, Remaining: r.left(limit), Reset: r.wait(limit, n)}
 		s.mu.Unlock()
 		l.counts.denied.Add(1)
 		return result, nil
 	}
-	r.add(r.seen, 1)
+	r.add(r.seen, n)
 	result := Result{
 		Allowed:   true,
 		Limit:     limit,
@@ -185,7 +187,7 @@ func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, now time.Time) (Re
 	}
 	mustWait := false
 	if l.journal != nil {
-		mustWait = l.note(s, r, i, key)
+		mustWait = l.note(s, r, i, key, n)
 	}
 	s.mu.Unlock()
 	if mustWait {
@@ -202,22 +204,23 @@ func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, now time.Time) (Re
 // The first calls of a key so new that the journal knows no time so late must
 // be: if the wall clock went back while the service was down, the key would
 // look as though it was created since, and pay nothing for what was forgotten.
-func (l *Limiter) note(s *shard, r *ring, i uint32, key *apikey.Key) (mustWait bool) {
+func (l *Limiter) note(s *shard, r *ring, i uint32, key *apikey.Key, n uint32) (mustWait bool) {
 	r.limit = key.RateLimitPerHour
-	unsaved := r.seq - r.saved
-	r.seq++
+	before := uint64(r.seq - r.saved)
+	after := before + uint64(n)
+	r.seq += n
 	s.markDirty(r, i)
 	if !l.exact {
 		return false
 	}
-	q := unsavedCalls(r.limit)
-	if q >= 16 && unsaved == q/2 {
+	q := uint64(unsavedCalls(r.limit))
+	if q >= 16 && before <= q/2 && after > q/2 {
 		l.saver.kick()
 	}
-	return unsaved >= q || (!r.kept && key.CreatedAt.UnixMilli() > l.savedWall.Load())
+	return after > q || (!r.kept && key.CreatedAt.UnixMilli() > l.savedWall.Load())
 }
 
-// unsavedCalls is q: how many calls of a key may pass before they are saved.
+// unsavedCalls is q: how many tokens of a key may be spent before they are saved.
 func unsavedCalls(limit uint32) uint32 { return max(1, limit/64) }
 
 // settle makes a key pay for the unclean stops since it was last saved, and
@@ -245,8 +248,9 @@ func (l *Limiter) settle(r *ring, key *apikey.Key) (charged uint64) {
 }
 
 // Peek returns the state of a key's limit and changes nothing: whether a call
-// would be allowed now, and how many would.
-func (l *Limiter) Peek(key *apikey.Key, now time.Time) Result {
+// of n tokens would be allowed now, and how many tokens are left.
+func (l *Limiter) Peek(key *apikey.Key, n uint32, now time.Time) Result {
+	n = max(n, 1)
 	limit := key.RateLimitPerHour
 	if limit == 0 {
 		return Result{Allowed: true}
@@ -264,15 +268,12 @@ func (l *Limiter) Peek(key *apikey.Key, now time.Time) Result {
 	if r.settled != l.lastStop && l.exact {
 		l.settle(&r, key)
 	}
-	result := Result{Limit: limit}
+	result := Result{Limit: limit, Remaining: r.left(limit), Allowed: r.out+uint64(n) <= uint64(limit)}
 	switch {
-	case r.out >= uint64(limit):
-		result.Reset = time.Duration(r.below(limit)-r.seen) * time.Millisecond
+	case !result.Allowed:
+		result.Reset = r.wait(limit, n)
 	case r.out > 0:
 		result.Reset = time.Duration(r.returns()-r.seen) * time.Millisecond
-	}
-	if r.out < uint64(limit) {
-		result.Allowed, result.Remaining = true, limit-uint32(r.out)
 	}
 	return result
 }

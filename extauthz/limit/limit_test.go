@@ -21,7 +21,7 @@ func newLimiter(t testing.TB, o limit.Options) *limit.Limiter {
 
 func spend(t testing.TB, l *limit.Limiter, key *apikey.Key, now time.Time) limit.Result {
 	t.Helper()
-	result, err := l.Spend(t.Context(), key, now)
+	result, err := l.Spend(t.Context(), key, 1, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestBurstThenReturn(t *testing.T) {
 			t.Fatalf("N=%d, an hour later to the nanosecond: %+v", n, denied)
 		}
 		back := start.Add(time.Hour).Add(denied.Reset)
-		if early := l.Peek(key, back.Add(-2*time.Millisecond)); early.Allowed {
+		if early := l.Peek(key, 1, back.Add(-2*time.Millisecond)); early.Allowed {
 			t.Fatalf("N=%d, before Reset: %+v", n, early)
 		}
 		if again := spend(t, l, key, back); !again.Allowed || again.Remaining != n-1 {
@@ -82,7 +82,7 @@ func TestSpendAllocatesNothing(t *testing.T) {
 		key := &apikey.Key{ID: 7, RateLimitPerHour: n}
 		spend(t, l, key, time.Now())
 		ctx := t.Context()
-		if allocs := testing.AllocsPerRun(1000, func() { _, _ = l.Spend(ctx, key, time.Now()) }); allocs != 0 {
+		if allocs := testing.AllocsPerRun(1000, func() { _, _ = l.Spend(ctx, key, 1, time.Now()) }); allocs != 0 {
 			t.Errorf("N=%d: %v allocations a call", n, allocs)
 		}
 	}

@@ -273,7 +273,8 @@ func (w *world) pick(n int, label string) int {
 func (w *world) step() {
 	switch kind := w.pick(100, "step"); {
 	case kind < 25:
-		w.spend(w.aKey(), 0, w.hopeful())
+		h := w.aKey()
+		w.spendCost(h, w.aCost(h), 0, w.hopeful())
 	case kind < 30:
 		w.exhaust(w.aKey())
 	case kind < 37:

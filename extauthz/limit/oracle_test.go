@@ -110,28 +110,33 @@ func (h *history) nextBack(n int) int64 {
 	return times[n]
 }
 
-// expect is what Spend, or Peek, must answer; calls is 1 for Spend, which
-// spends it.
-func (h *history) expect(calls int, reading int64) limit.Result {
+// expect is what Spend, or Peek, must answer to a call of cost tokens; spends
+// says whether it is Spend, which takes them.
+func (h *history) expect(cost int, spends bool, reading int64) limit.Result {
 	n := int(h.key.RateLimitPerHour)
 	if n == 0 {
 		return limit.Result{Allowed: true}
 	}
-	result := limit.Result{Limit: uint32(n)}
 	out := h.look(reading)
-	if out < n {
-		result.Allowed = true
-		for range calls {
-			h.spend(h.seen)
-			h.lastLimit, h.dirty = uint32(n), true
-		}
-		result.Remaining = uint32(n - out - calls)
-		if out+calls > 0 {
-			result.Reset = time.Duration(h.nextBack(0)-h.seen) * time.Millisecond
+	result := limit.Result{Limit: uint32(n), Remaining: uint32(max(n-out, 0)), Allowed: out+cost <= n}
+	if !result.Allowed {
+		result.Reset = time.Hour
+		if cost <= n {
+			result.Reset = time.Duration(h.nextBack(out+cost-n-1)-h.seen) * time.Millisecond
 		}
 		return result
 	}
-	result.Reset = time.Duration(h.nextBack(out-n)-h.seen) * time.Millisecond
+	if spends {
+		for range cost {
+			h.spend(h.seen)
+		}
+		h.lastLimit, h.dirty = uint32(n), true
+		out += cost
+		result.Remaining = uint32(n - out)
+	}
+	if out > 0 {
+		result.Reset = time.Duration(h.nextBack(0)-h.seen) * time.Millisecond
+	}
 	return result
 }
 

@@ -1,6 +1,10 @@
 package limit
 
-import "github.com/tokenkithq/authz/apikey"
+import (
+	"time"
+
+	"github.com/tokenkithq/authz/apikey"
+)
 
 // All times in this file are whole milliseconds of the limiter's clock.
 const (
@@ -207,6 +211,23 @@ func (r *ring) below(limit uint32) int64 {
 		}
 		excess -= n
 	}
+}
+
+// left returns how many tokens are left of a limit.
+func (r *ring) left(limit uint32) uint32 {
+	if r.out >= uint64(limit) {
+		return 0
+	}
+	return limit - uint32(r.out)
+}
+
+// wait returns how long until n tokens, of which fewer are left now, can be
+// spent.
+func (r *ring) wait(limit, n uint32) time.Duration {
+	if n > limit { // they never can
+		return time.Hour
+	}
+	return time.Duration(r.below(limit-n+1)-r.seen) * time.Millisecond
 }
 
 // appendDue appends what is out, soonest first.

@@ -129,7 +129,7 @@ func TestCloseSavesExactly(t *testing.T) {
 		if err := l.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Spend(t.Context(), oldKey(7, 6400), time.Now()); !errors.Is(err, limit.ErrClosed) {
+		if _, err := l.Spend(t.Context(), oldKey(7, 6400), 1, time.Now()); !errors.Is(err, limit.ErrClosed) {
 			t.Errorf("a call after Close: %v", err)
 		}
 	})
@@ -201,7 +201,7 @@ func TestStalledSave(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, tt.deadline)
 			}
 			before := time.Now()
-			_, err := l.Spend(ctx, oldKey(7, 6400), time.Now())
+			_, err := l.Spend(ctx, oldKey(7, 6400), 1, time.Now())
 			if !errors.Is(err, limit.ErrUnavailable) || time.Since(before) != tt.want {
 				t.Errorf("the call beyond q, %s: %v after %v, expected it to fail after %v", tt.name, err, time.Since(before), tt.want)
 			}
@@ -213,7 +213,7 @@ func TestStalledSave(t *testing.T) {
 			t.Error("denied after the disk answered again")
 		}
 		// 100 + 4 calls were spent: those that failed, too.
-		if result := l.Peek(oldKey(7, 6400), time.Now()); result.Remaining != 6400-104 {
+		if result := l.Peek(oldKey(7, 6400), 1, time.Now()); result.Remaining != 6400-104 {
 			t.Errorf("%d calls remain, expected %d", result.Remaining, 6400-104)
 		}
 	})
@@ -260,7 +260,7 @@ func TestFastMode(t *testing.T) {
 		if stats := again.Stats(); stats.Unclean != 1 {
 			t.Fatalf("%d unclean stops, expected 1", stats.Unclean)
 		}
-		if result := again.Peek(oldKey(8, 64), time.Now()); result.Remaining != 64 {
+		if result := again.Peek(oldKey(8, 64), 1, time.Now()); result.Remaining != 64 {
 			t.Errorf("after an unclean stop %d of 64 calls remain", result.Remaining)
 		}
 	})

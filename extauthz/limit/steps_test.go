@@ -10,9 +10,27 @@ import (
 	"pgregory.net/rapid"
 )
 
-// spend makes one call, with a reading that is late nanoseconds old, and
+// spend makes one call of one token, see spendCost.
+func (w *world) spend(h *history, late int64, waits bool) bool { return w.spendCost(h, 1, late, waits) }
+
+// aCost draws how many tokens a call takes: mostly one, at times about the
+// limit, or more than it.
+func (w *world) aCost(h *history) int {
+	n := int(h.key.RateLimitPerHour)
+	switch w.pick(8, "cost") {
+	case 0:
+		return rapid.IntRange(2, 5).Draw(w.T, "a few tokens")
+	case 1:
+		return rapid.IntRange(1, max(1, min(n, 3000)/2)).Draw(w.T, "part of the limit")
+	case 2:
+		return rapid.IntRange(max(1, min(n, 3000)-2), min(n, 3000)+2).Draw(w.T, "about the limit")
+	}
+	return 1
+}
+
+// spendCost makes one call, with a reading that is late nanoseconds old, and
 // reports whether it passed.
-func (w *world) spend(h *history, late int64, waits bool) bool {
+func (w *world) spendCost(h *history, cost int, late int64, waits bool) bool {
 	w.tally.calls++
 	n := h.key.RateLimitPerHour
 	ctx := hopeless(w.ctx)
@@ -22,19 +40,19 @@ func (w *world) spend(h *history, late int64, waits bool) bool {
 		ctx = newSavingContext(w.ctx, func() error { return w.limiter.Save(w.ctx) })
 	}
 	unsaved, isNew := h.unsaved, !h.kept && h.key.CreatedAt.UnixMilli() > w.told
-	mustWait := unsaved >= q(n) || isNew
+	mustWait := unsaved+cost > q(n) || isNew
 	wasTold := false
 	if waits {
 		inner := w.journal.saved
 		w.journal.saved = func(kept, told bool) { inner(kept, told); wasTold = wasTold || told }
 		defer func() { w.journal.saved = inner }()
 	}
-	result, err := w.limiter.Spend(ctx, h.key, w.reading(w.now-late))
-	want := h.expect(1, w.millis(w.now-late))
+	result, err := w.limiter.Spend(ctx, h.key, uint32(cost), w.reading(w.now-late))
+	want := h.expect(cost, true, w.millis(w.now-late))
 	spent := want.Allowed && n > 0
 	w.check(h, "spend", result, want, err)
 	if spent {
-		h.unsaved++
+		h.unsaved += cost
 		if wasTold {
 			h.unsaved, h.dirty, h.kept, h.savedLimit = 0, false, true, n
 		}
@@ -43,7 +61,9 @@ func (w *world) spend(h *history, late int64, waits bool) bool {
 		}
 	}
 	if result.Allowed && n > 0 {
-		w.passed(h, w.now-late)
+		for range cost {
+			w.passed(h, w.now-late)
+		}
 	}
 	h.latest = max(h.latest, w.now-late+w.ahead)
 	return err == nil && result.Allowed
@@ -109,7 +129,7 @@ func (w *world) burst(h *history) {
 	for range callers {
 		group.Go(func() {
 			for range each {
-				result, err := w.limiter.Spend(ctx, h.key, now)
+				result, err := w.limiter.Spend(ctx, h.key, 1, now)
 				mu.Lock()
 				if err != nil {
 					failed++
@@ -129,7 +149,7 @@ func (w *world) burst(h *history) {
 	}
 	spent := 0
 	for range callers * each {
-		if h.expect(1, w.millis(w.now)).Allowed {
+		if h.expect(1, true, w.millis(w.now)).Allowed {
 			spent++
 		}
 	}
@@ -171,8 +191,9 @@ func (w *world) spendLate(h *history) {
 }
 
 func (w *world) peek(h *history) {
-	got := w.limiter.Peek(h.key, w.reading(w.now))
-	w.check(h, "peek", got, h.clone().expect(0, w.millis(w.now)), nil)
+	cost := w.aCost(h)
+	got := w.limiter.Peek(h.key, uint32(cost), w.reading(w.now))
+	w.check(h, "peek", got, h.clone().expect(cost, false, w.millis(w.now)), nil)
 }
 
 func (w *world) passTime() {
@@ -283,7 +304,7 @@ func (w *world) stopCleanly() {
 		w.Fatalf("closing: %v", err)
 	}
 	w.running = w.running && !w.kept
-	if _, err := w.limiter.Spend(w.ctx, &apikey.Key{ID: 1, RateLimitPerHour: 1}, w.reading(w.now)); err == nil {
+	if _, err := w.limiter.Spend(w.ctx, &apikey.Key{ID: 1, RateLimitPerHour: 1}, 1, w.reading(w.now)); err == nil {
 		w.Fatalf("a closed limiter spends")
 	}
 	w.restartAfter(w.kept)

@@ -155,7 +155,7 @@ func TestLimiterOnBadDisk(t *testing.T) {
 		key := &apikey.Key{ID: 7, RateLimitPerHour: 64 * q}
 		spent := uint32(0)
 		spend := func() error {
-			result, err := limiter.Spend(t.Context(), key, time.Now())
+			result, err := limiter.Spend(t.Context(), key, 1, time.Now())
 			if err == nil && !result.Allowed {
 				t.Fatalf("denied after %d calls", spent)
 			}
@@ -195,7 +195,7 @@ func TestLimiterOnBadDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := again.Peek(key, time.Now()).Remaining; got != 64*q-spent {
+		if got := again.Peek(key, 1, time.Now()).Remaining; got != 64*q-spent {
 			t.Errorf("%d calls remain, expected %d", got, 64*q-spent)
 		}
 	})

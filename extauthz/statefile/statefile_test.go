@@ -226,7 +226,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 50 {
-		if result, err := limiter.Spend(t.Context(), key, time.Now()); err != nil || !result.Allowed {
+		if result, err := limiter.Spend(t.Context(), key, 1, time.Now()); err != nil || !result.Allowed {
 			t.Fatal(result, err)
 		}
 	}
@@ -248,7 +248,7 @@ func TestRestart(t *testing.T) {
 	if table, err = block.New(t.Context(), block.Options{Journal: file.Blocks()}); err != nil {
 		t.Fatal(err)
 	}
-	if result := limiter.Peek(key, time.Now()); result.Remaining != 6350 {
+	if result := limiter.Peek(key, 1, time.Now()); result.Remaining != 6350 {
 		t.Errorf("after a clean stop %d calls remain, expected 6350", result.Remaining)
 	}
 	if left, blocked := table.Blocked(attacker, time.Now()); !blocked || left > 5*time.Minute {
@@ -262,7 +262,7 @@ func TestRestart(t *testing.T) {
 	if limiter, err = limit.New(t.Context(), limit.Options{Journal: file.Limits()}); err != nil {
 		t.Fatal(err)
 	}
-	if result := limiter.Peek(key, time.Now()); result.Remaining != 6250 {
+	if result := limiter.Peek(key, 1, time.Now()); result.Remaining != 6250 {
 		t.Errorf("after an unclean stop %d calls remain, expected 6250", result.Remaining)
 	}
 }
