@@ -115,8 +115,10 @@ type line struct {
 	job     load.Job
 	envoy   int // process ids of those at work; zero: none
 	server  int
+	during  func(ctx context.Context) (int, error) // goes on meanwhile; returns how often
 	results []*load.Result
-	rss     int // of the server afterwards, MiB
+	often   []float64 // what during returned, a second
+	rss     int       // of the server afterwards, MiB
 }
 
 // inRounds does the jobs of all lines in each round, and begins each round with
@@ -152,7 +154,7 @@ func (l *lab) once(at *line, seed uint64) error {
 		}
 		job.PIDs = append(job.PIDs, pid)
 	}
-	result, err := l.load.Run(job)
+	result, err := l.runBeside(at, job)
 	if err != nil {
 		return fmt.Errorf("%s: %w", at.name, err)
 	}
@@ -164,4 +166,29 @@ func (l *lab) once(at *line, seed uint64) error {
 		at.rss = residentMiB(at.server)
 	}
 	return nil
+}
+
+// runBeside does a job while the line's other work goes on.
+func (l *lab) runBeside(at *line, job load.Job) (*load.Result, error) {
+	if at.during == nil {
+		return l.load.Run(job)
+	}
+	type done struct {
+		times int
+		err   error
+	}
+	ctx, stop := context.WithCancel(l.ctx)
+	defer stop()
+	beside := make(chan done, 1)
+	began := time.Now()
+	go func() {
+		times, err := at.during(ctx)
+		beside <- done{times, err}
+	}()
+	result, err := l.load.Run(job)
+	took := time.Since(began)
+	stop()
+	d := <-beside
+	at.often = append(at.often, float64(d.times)/took.Seconds())
+	return result, errors.Join(err, d.err)
 }
