@@ -5,9 +5,6 @@ import (
 	"net/url"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-
 	"github.com/tokenkithq/authz/apikey"
 )
 
@@ -50,47 +47,71 @@ type ClientAddress struct {
 	TrustedHops int
 }
 
-// parser reads an [apikey.Request] from a Check.
+// parser reads an [apikey.Request] from a [view].
 type parser struct {
 	sources CredentialSources
 	address ClientAddress
+	wanted  wanted
+	// The places of what it looks at.
+	credentials                            []int
+	authorization, origin, xOrigin, client int
+	explain                                int
 }
 
 // parsed is a request and what must be taken from it on its way upstream.
 type parsed struct {
 	apikey.Request
 	bearerUsed bool
+	explain    bool
 }
 
-func (p *parser) parse(check *authv3.CheckRequest) parsed {
-	attributes := check.GetAttributes()
-	http := attributes.GetRequest().GetHttp()
-	headers := headerView{plain: http.GetHeaders(), raw: http.GetHeaderMap().GetHeaders()}
-	var r parsed
-	r.Credential, r.bearerUsed = p.credential(headers, http.GetPath())
-	r.Origin, r.HasOrigin = headers.joined("origin")
-	if !r.HasOrigin {
-		r.Origin, r.HasOrigin = headers.joined("x-origin")
+func newParser(sources CredentialSources, address ClientAddress) parser {
+	p := parser{sources: sources, address: address}
+	headers := &p.wanted.headers
+	for _, name := range sources.Headers {
+		p.credentials = append(p.credentials, headers.place(name))
 	}
-	r.Address = p.clientAddress(headers, attributes.GetSource())
+	if sources.Bearer {
+		p.authorization = headers.place("authorization")
+	}
+	p.origin, p.xOrigin = headers.place("origin"), headers.place("x-origin")
+	switch address.Mode {
+	case AddressHeader:
+		p.client = headers.place(address.Header)
+	case AddressForwarded:
+		p.client = headers.place("x-forwarded-for")
+	}
+	p.explain = p.wanted.extensions.place(ExplainExtension)
+	return p
+}
+
+func (p *parser) parse(v *view) parsed {
+	var r parsed
+	r.Credential, r.bearerUsed = p.credential(v)
+	r.Origin, r.HasOrigin = v.joined(p.origin)
+	if !r.HasOrigin {
+		r.Origin, r.HasOrigin = v.joined(p.xOrigin)
+	}
+	r.Address = p.clientAddress(v)
+	r.explain = v.extensions[p.explain].value == "true"
 	return r
 }
 
-func (p *parser) credential(headers headerView, path string) (credential apikey.Credential, bearer bool) {
+func (p *parser) credential(v *view) (credential apikey.Credential, bearer bool) {
 	found := 0
 	var text string
-	for _, name := range p.sources.Headers {
-		if value, n := headers.one(name); n > 0 {
+	for _, place := range p.credentials {
+		if value, n := v.header(place); n > 0 {
 			text, found = value, found+n
 		}
 	}
 	if p.sources.QueryParameter != "" {
-		if value, n := queryParameter(path, p.sources.QueryParameter); n > 0 {
+		if value, n := queryParameter(v.path, p.sources.QueryParameter); n > 0 {
 			text, found = value, found+n
 		}
 	}
 	if found == 0 && p.sources.Bearer {
-		if value, n := headers.one("authorization"); n > 0 {
+		if value, n := v.header(p.authorization); n > 0 {
 			if token, ok := bearerToken(value); ok {
 				text, found, bearer = token, n, true
 			}
@@ -140,22 +161,22 @@ func queryParameter(path, name string) (value string, n int) {
 	return value, n
 }
 
-func (p *parser) clientAddress(headers headerView, source *authv3.AttributeContext_Peer) netip.Addr {
+func (p *parser) clientAddress(v *view) netip.Addr {
 	switch p.address.Mode {
 	case AddressHeader:
-		value, n := headers.one(p.address.Header)
+		value, n := v.header(p.client)
 		if n != 1 {
 			return netip.Addr{}
 		}
 		return parseAddress(value)
 	case AddressForwarded:
-		if value, present := headers.joined("x-forwarded-for"); present {
+		if value, present := v.joined(p.client); present {
 			if entry, ok := fromRight(value, p.address.TrustedHops); ok {
 				return parseAddress(entry)
 			}
 		}
 	}
-	return parseAddress(source.GetAddress().GetSocketAddress().GetAddress())
+	return parseAddress(v.peer)
 }
 
 // fromRight returns the comma-separated entry with skip entries to its right.
@@ -181,49 +202,4 @@ func parseAddress(text string) netip.Addr {
 		return netip.Addr{}
 	}
 	return apikey.CanonicalAddress(addr)
-}
-
-// headerView reads headers from whichever of its two fields Envoy filled.
-type headerView struct {
-	plain map[string]string
-	raw   []*corev3.HeaderValue
-}
-
-// one returns a header's value and how many values there are. Envoy joins the
-// values of a repeated header with commas; such a value is counted as one here
-// and fails later, since neither keys nor addresses have commas.
-func (h headerView) one(name string) (value string, n int) {
-	if v, found := h.plain[name]; found {
-		value, n = v, 1
-	}
-	for _, header := range h.raw {
-		if strings.EqualFold(header.GetKey(), name) {
-			value = rawValue(header)
-			n++
-		}
-	}
-	return value, n
-}
-
-// joined returns a header's values joined with commas, as Envoy does.
-func (h headerView) joined(name string) (value string, present bool) {
-	value, present = h.plain[name]
-	for _, header := range h.raw {
-		if !strings.EqualFold(header.GetKey(), name) {
-			continue
-		}
-		if present {
-			value += "," + rawValue(header)
-		} else {
-			value, present = rawValue(header), true
-		}
-	}
-	return value, present
-}
-
-func rawValue(header *corev3.HeaderValue) string {
-	if raw := header.GetRawValue(); len(raw) > 0 {
-		return string(raw)
-	}
-	return header.GetValue()
 }

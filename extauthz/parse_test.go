@@ -7,6 +7,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tokenkithq/authz/apikey"
 )
@@ -40,6 +41,36 @@ func checkOf(raw bool, peer, path string, headers ...pair) *authv3.CheckRequest 
 		Source:  &authv3.AttributeContext_Peer{Address: address},
 		Request: &authv3.AttributeContext_Request{Http: http},
 	}}
+}
+
+// wireOf returns a message as it is sent.
+func wireOf(t testing.TB, message proto.Message) []byte {
+	t.Helper()
+	wire, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire
+}
+
+// parseBoth parses check from the generated type and from the wire.
+func parseBoth(t *testing.T, p *parser, check *authv3.CheckRequest) parsed {
+	t.Helper()
+	shape, err := newCheckShape()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v view
+	v.read(check, &p.wanted)
+	want := p.parse(&v)
+	var reader wireReader
+	if err := reader.read(&v, wireOf(t, check), shape, &p.wanted); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.parse(&v); got != want {
+		t.Fatalf("from the wire: %+v, from the generated type: %+v", got, want)
+	}
+	return want
 }
 
 func TestParseCredential(t *testing.T) {
@@ -97,8 +128,8 @@ func TestParseCredential(t *testing.T) {
 				name += ", raw"
 			}
 			t.Run(name, func(t *testing.T) {
-				p := parser{sources: c.sources}
-				r := p.parse(checkOf(raw, "192.0.2.1", c.path, c.headers...))
+				p := newParser(c.sources, ClientAddress{})
+				r := parseBoth(t, &p, checkOf(raw, "192.0.2.1", c.path, c.headers...))
 				secret, err := r.Credential.Secret()
 				got := isGood
 				switch {
@@ -135,8 +166,8 @@ func TestParseOrigin(t *testing.T) {
 		{"joined", []pair{{"origin", "https://a.example"}, {"origin", "https://b.example"}}, "https://a.example,https://b.example", true},
 	} {
 		for _, raw := range []bool{false, true} {
-			p := parser{}
-			r := p.parse(checkOf(raw, "", "/", c.headers...))
+			p := newParser(CredentialSources{}, ClientAddress{})
+			r := parseBoth(t, &p, checkOf(raw, "", "/", c.headers...))
 			if r.Origin != c.origin || r.HasOrigin != c.present {
 				t.Errorf("%s, raw %v: got %q, %v", c.name, raw, r.Origin, r.HasOrigin)
 			}
@@ -175,8 +206,8 @@ func TestClientAddress(t *testing.T) {
 		{"IPv6", forwarded(0), "192.0.2.1", xff("2001:db8::9"), "2001:db8::9"},
 	} {
 		for _, raw := range []bool{false, true} {
-			p := parser{address: c.address}
-			r := p.parse(checkOf(raw, c.peer, "/", c.headers...))
+			p := newParser(CredentialSources{}, c.address)
+			r := parseBoth(t, &p, checkOf(raw, c.peer, "/", c.headers...))
 			want := netip.Addr{}
 			if c.want != "" {
 				want = netip.MustParseAddr(c.want)
@@ -190,9 +221,9 @@ func TestClientAddress(t *testing.T) {
 
 // A Check with nothing in it is read as a request with nothing in it.
 func TestParseEmptyCheck(t *testing.T) {
-	p := parser{sources: CredentialSources{Headers: []string{"api-key"}, QueryParameter: "key", Bearer: true}, address: ClientAddress{Mode: AddressForwarded}}
+	p := newParser(CredentialSources{Headers: []string{"api-key"}, QueryParameter: "key", Bearer: true}, ClientAddress{Mode: AddressForwarded})
 	for _, check := range []*authv3.CheckRequest{nil, {}, {Attributes: &authv3.AttributeContext{}}} {
-		if r := p.parse(check); r.Request != (apikey.Request{}) {
+		if r := parseBoth(t, &p, check); r.Request != (apikey.Request{}) {
 			t.Errorf("got %+v", r.Request)
 		}
 	}

@@ -4,17 +4,10 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/extauthz/limit"
@@ -37,20 +30,32 @@ const (
 	MetadataReason  = "reason"
 )
 
-// responder writes an [Outcome] as Envoy's CheckResponse.
+// responder writes an [Outcome] as Envoy's CheckResponse, from pieces that are
+// written once where nothing varies.
 type responder struct {
-	identity   IdentityHeaders
-	strip      []string // headers never passed on
-	stripQuery []string
-	denials    map[apikey.Reason]denial
+	allowed  []byte // the status of what is allowed
+	removed  []byte // fields of an OkHttpResponse: what is never passed on
+	bearer   []byte // the same, of a key that came as a bearer token
+	identity [3]identity
+	ok, no   limitHeaders // how each kind of answer tells of a limit
+	retry    header
+	denials  map[apikey.Reason]denial
 }
 
-// denial is what every client is told for a reason. Answers share its headers.
+// identity is a header that tells whose key it was.
+type identity struct {
+	header
+	remove []byte // the field that removes it
+}
+
+// limitHeaders tell the state of an hourly limit as structured fields
+// (draft-ietf-httpapi-ratelimit-headers-10).
+type limitHeaders struct{ policy, state header }
+
+// denial is what every client is told for a reason.
 type denial struct {
-	status  int
-	grpc    codes.Code
-	body    string
-	headers []*corev3.HeaderValueOption
+	status []byte // a field of the CheckResponse
+	fields []byte // of its DeniedHttpResponse
 }
 
 // problem is an RFC 9457 body. Its code is stable; clients may rely on it.
@@ -60,6 +65,37 @@ type problem struct {
 	Status int    `json:"status"`
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
+}
+
+func newResponder(o *Options) responder {
+	var status, removed, bearer answer
+	status.shut(status.open(fieldStatus)) // code 0 is OK
+	for _, name := range o.Sources.Headers {
+		removed.text(fieldOKRemove, name)
+	}
+	if name := o.Sources.QueryParameter; name != "" {
+		removed.text(fieldOKRemoveQuery, name)
+	}
+	bearer.text(fieldOKRemove, "authorization")
+	r := responder{
+		allowed: status,
+		removed: removed,
+		bearer:  bearer,
+		ok:      newLimitHeaders(fieldOKResponseHeaders),
+		no:      newLimitHeaders(fieldDeniedHeaders),
+		retry:   newHeader(fieldDeniedHeaders, "retry-after"),
+		denials: newDenials(o.LimitStatus, o.Sources),
+	}
+	for i, name := range []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner} {
+		var remove answer
+		remove.text(fieldOKRemove, name)
+		r.identity[i] = identity{newHeader(fieldOKHeaders, name), remove}
+	}
+	return r
+}
+
+func newLimitHeaders(list protowire.Number) limitHeaders {
+	return limitHeaders{newHeader(list, "ratelimit-policy"), newHeader(list, "ratelimit")}
 }
 
 // newDenials says what each reason looks like to a client. Keys that are
@@ -87,154 +123,149 @@ func newDenials(limitStatus int, sources CredentialSources) map[apikey.Reason]de
 		if err != nil { // strings and numbers always marshal
 			body = nil
 		}
-		d := denial{status: t.status, grpc: codes.PermissionDenied, body: string(body), headers: []*corev3.HeaderValueOption{
-			overwrite("content-type", "application/problem+json"),
-			overwrite("cache-control", "no-store"),
-		}}
+		code := codes.PermissionDenied
 		if t.status == http.StatusUnauthorized {
-			d.grpc, d.headers = codes.Unauthenticated, append(d.headers, challenges(sources)...)
+			code = codes.Unauthenticated
 		}
-		denials[reason] = d
+		var status, fields answer
+		at := status.open(fieldStatus)
+		status.number(fieldStatusCode, int(code))
+		status.shut(at)
+		at = fields.open(fieldDeniedStatus)
+		fields.number(fieldStatusCode, t.status)
+		fields.shut(at)
+		fields.text(fieldDeniedBody, string(body))
+		fields.overwrite(fieldDeniedHeaders, "content-type", "application/problem+json")
+		fields.overwrite(fieldDeniedHeaders, "cache-control", "no-store")
+		if code == codes.Unauthenticated {
+			for _, challenge := range challenges(sources) {
+				fields.append(fieldDeniedHeaders, "www-authenticate", challenge)
+			}
+		}
+		denials[reason] = denial{status, fields}
 	}
 	return denials
 }
 
-func (r *responder) respond(outcome *Outcome, bearerUsed bool) *authv3.CheckResponse {
+// respond adds the answer for an outcome to a, which must be empty.
+func (r *responder) respond(a *answer, outcome *Outcome, bearerUsed bool) {
 	if outcome.Allowed() {
-		return r.allow(outcome, bearerUsed)
+		r.allow(a, outcome, bearerUsed)
+	} else {
+		r.deny(a, outcome)
 	}
-	return r.deny(outcome)
+	at := a.open(fieldMetadata)
+	if key := outcome.Key; key != nil {
+		entry := a.openEntry(MetadataKeyID)
+		a.addInt(int64(key.ID))
+		a.shutEntry(entry)
+		a.entry(MetadataKeyName, key.Name)
+	}
+	a.entry(MetadataReason, outcome.Reason.String())
+	a.shut(at)
 }
 
-func (r *responder) allow(outcome *Outcome, bearerUsed bool) *authv3.CheckResponse {
+func (r *responder) allow(a *answer, outcome *Outcome, bearerUsed bool) {
 	key := outcome.Key
-	ok := &authv3.OkHttpResponse{
-		HeadersToRemove:         r.strip,
-		QueryParametersToRemove: r.stripQuery,
-		ResponseHeadersToAdd:    limitHeaders(&outcome.Limit),
-	}
-	// The list that is shared by all answers has no room to grow in place.
-	remove := func(name string) { ok.HeadersToRemove = append(slices.Clip(ok.HeadersToRemove), name) }
+	a.add(r.allowed)
+	at := a.open(fieldOK)
+	a.add(r.removed)
 	if bearerUsed {
-		remove("authorization")
+		a.add(r.bearer)
 	}
-	set := func(name, value string) {
-		if value == "" {
-			remove(name) // never both set and removed: Envoy would drop the header
-			return
-		}
-		ok.Headers = append(ok.Headers, overwrite(name, value))
-	}
-	set(r.identity.KeyID, strconv.FormatInt(int64(key.ID), 10))
-	set(r.identity.KeyName, headerText(key.Name))
-	set(r.identity.Owner, headerText(key.OwnerName))
-	return &authv3.CheckResponse{
-		Status:          &rpcstatus.Status{Code: int32(codes.OK)},
-		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
-		DynamicMetadata: metadata(outcome),
-	}
+	id := a.openHeader(r.identity[0].header)
+	a.addInt(int64(key.ID))
+	a.shutHeader(id)
+	a.identify(&r.identity[1], key.Name)
+	a.identify(&r.identity[2], key.OwnerName)
+	a.limit(&r.ok, &outcome.Limit)
+	a.shut(at)
 }
 
-func (r *responder) deny(outcome *Outcome) *authv3.CheckResponse {
+// identify sets or removes an identity header, never both: Envoy would drop it.
+func (a *answer) identify(i *identity, text string) {
+	if text == "" {
+		a.add(i.remove)
+		return
+	}
+	at := a.openHeader(i.header)
+	a.addHeaderText(text)
+	a.shutHeader(at)
+}
+
+func (r *responder) deny(a *answer, outcome *Outcome) {
 	d, known := r.denials[outcome.Reason]
 	if !known {
 		d = r.denials[apikey.ReasonNone]
 	}
-	headers := slices.Clip(d.headers) // what is added is this answer's alone
+	a.add(d.status)
+	at := a.open(fieldDenied)
+	a.add(d.fields)
 	switch outcome.Reason {
 	case apikey.ReasonRateLimit:
-		headers = append(headers, limitHeaders(&outcome.Limit)...)
-		headers = append(headers, overwrite("retry-after", seconds(max(outcome.Limit.Reset, time.Second))))
+		a.limit(&r.no, &outcome.Limit)
+		a.retryAfter(r.retry, outcome.Limit.Reset)
 	case apikey.ReasonBlockedAddress:
-		headers = append(headers, overwrite("retry-after", seconds(max(outcome.BlockedFor, time.Second))))
+		a.retryAfter(r.retry, outcome.BlockedFor)
 	}
-	return &authv3.CheckResponse{
-		Status: &rpcstatus.Status{Code: int32(d.grpc)},
-		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(d.status)},
-			Headers: headers,
-			Body:    d.body,
-		}},
-		DynamicMetadata: metadata(outcome),
+	a.shut(at)
+}
+
+func (a *answer) retryAfter(h header, d time.Duration) {
+	at := a.openHeader(h)
+	a.addInt(seconds(max(d, time.Second)))
+	a.shutHeader(at)
+}
+
+// limit tells the state of an hourly limit.
+func (a *answer) limit(h *limitHeaders, state *limit.Result) {
+	if state.Limit == 0 {
+		return
 	}
+	at := a.openHeader(h.policy)
+	a.addString(`"hour";q=`)
+	a.addInt(int64(state.Limit))
+	a.addString(`;w=3600`)
+	a.shutHeader(at)
+	at = a.openHeader(h.state)
+	a.addString(`"hour";r=`)
+	a.addInt(int64(state.Remaining))
+	a.addString(`;t=`)
+	a.addInt(seconds(state.Reset))
+	a.shutHeader(at)
 }
 
 // challenges lists the ways to send a key (RFC 9110, 11.6.1).
-func challenges(sources CredentialSources) []*corev3.HeaderValueOption {
-	var all []*corev3.HeaderValueOption
-	add := func(challenge string) {
-		all = append(all, &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: "www-authenticate", Value: challenge},
-			AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
-		})
-	}
+func challenges(sources CredentialSources) []string {
+	var all []string
 	for _, name := range sources.Headers {
-		add(`ApiKey realm="api", header="` + name + `"`)
+		all = append(all, `ApiKey realm="api", header="`+name+`"`)
 	}
 	if sources.QueryParameter != "" {
-		add(`ApiKey realm="api", query="` + sources.QueryParameter + `"`)
+		all = append(all, `ApiKey realm="api", query="`+sources.QueryParameter+`"`)
 	}
 	if sources.Bearer {
-		add(`Bearer realm="api"`)
+		all = append(all, `Bearer realm="api"`)
 	}
 	return all
 }
 
-// limitHeaders tells the state of an hourly limit as structured fields
-// (draft-ietf-httpapi-ratelimit-headers-10).
-func limitHeaders(state *limit.Result) []*corev3.HeaderValueOption {
-	if state.Limit == 0 {
-		return nil
-	}
-	return []*corev3.HeaderValueOption{
-		overwrite("ratelimit-policy", `"hour";q=`+strconv.FormatUint(uint64(state.Limit), 10)+`;w=3600`),
-		overwrite("ratelimit", `"hour";r=`+strconv.FormatUint(uint64(state.Remaining), 10)+`;t=`+seconds(state.Reset)),
-	}
-}
-
-// seconds writes a duration in whole seconds, rounded up: a client that waits
+// seconds counts a duration in whole seconds, rounded up: a client that waits
 // so long finds its call allowed.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64(math.Ceil(d.Seconds())), 10)
-}
+func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
 
-// overwrite sets a header whatever it was, said explicitly: left out, the
-// action would be to append.
-func overwrite(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
-}
-
-// headerText percent-encodes what is not printable ASCII, and the percent
-// sign, so that any name is one valid header value that decodes back.
-func headerText(text string) string {
+// addHeaderText adds a text, percent-encoding what is not printable ASCII and
+// the percent sign, so that any name is one valid header value that decodes
+// back.
+func (a *answer) addHeaderText(text string) {
 	const hex = "0123456789ABCDEF"
-	plain := func(c byte) bool { return ' ' <= c && c <= '~' && c != '%' }
-	i := 0
-	for i < len(text) && plain(text[i]) {
-		i++
-	}
-	if i == len(text) {
-		return text
-	}
-	var b strings.Builder
+	b := *a
 	for i := range len(text) {
-		if c := text[i]; plain(c) {
-			b.WriteByte(c)
+		if c := text[i]; ' ' <= c && c <= '~' && c != '%' {
+			b = append(b, c)
 		} else {
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+			b = append(b, '%', hex[c>>4], hex[c&15])
 		}
 	}
-	return b.String()
-}
-
-func metadata(outcome *Outcome) *structpb.Struct {
-	fields := map[string]*structpb.Value{MetadataReason: structpb.NewStringValue(outcome.Reason.String())}
-	if key := outcome.Key; key != nil {
-		fields[MetadataKeyID] = structpb.NewStringValue(strconv.FormatInt(int64(key.ID), 10))
-		fields[MetadataKeyName] = structpb.NewStringValue(key.Name)
-	}
-	return &structpb.Struct{Fields: fields}
+	*a = b
 }

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"golang.org/x/net/http/httpguts"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // ExplainExtension is the context extension that asks a Check, with the value
@@ -39,7 +41,10 @@ type Server struct {
 	authv3.UnimplementedAuthorizationServer
 	authorizer *Authorizer
 	parser     parser
+	shape      *shape
 	responder  responder
+	checks     sync.Pool // of [*wireCheck]
+	answers    answers
 	logger     *slog.Logger
 }
 
@@ -51,6 +56,24 @@ func NewServer(authorizer *Authorizer, o Options) (*Server, error) {
 	if authorizer == nil {
 		return nil, errors.New("ext_authz server: an authorizer must be set")
 	}
+	o.setDefaults()
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("ext_authz server: %w", err)
+	}
+	shape, err := newCheckShape()
+	if err != nil {
+		return nil, fmt.Errorf("ext_authz server: %w", err)
+	}
+	return &Server{
+		authorizer: authorizer,
+		parser:     newParser(o.Sources, o.Address),
+		shape:      shape,
+		responder:  newResponder(&o),
+		logger:     o.Logger,
+	}, nil
+}
+
+func (o *Options) setDefaults() {
 	if o.Sources.Headers == nil {
 		o.Sources.Headers = []string{"api-key"}
 	}
@@ -63,23 +86,6 @@ func NewServer(authorizer *Authorizer, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("ext_authz server: %w", err)
-	}
-	s := &Server{
-		authorizer: authorizer,
-		parser:     parser{sources: o.Sources, address: o.Address},
-		responder: responder{
-			identity: o.Identity,
-			strip:    o.Sources.Headers,
-			denials:  newDenials(o.LimitStatus, o.Sources),
-		},
-		logger: o.Logger,
-	}
-	if o.Sources.QueryParameter != "" {
-		s.responder.stripQuery = []string{o.Sources.QueryParameter}
-	}
-	return s, nil
 }
 
 func defaultTo(field *string, value string) {
@@ -154,18 +160,35 @@ func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 // Check answers one request of Envoy's. It returns a gRPC error, which Envoy
 // answers with its status_on_error, only where nothing could be decided.
 func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	request := s.parser.parse(check)
+	var v view
+	v.read(check, &s.parser.wanted)
+	a := s.newAnswer()
+	defer s.answers.Put((*[]byte)(a))
+	if err := s.answer(ctx, &v, a); err != nil {
+		return nil, err
+	}
+	response := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(*a, response); err != nil {
+		return nil, fmt.Errorf("reading the own answer: %w", err)
+	}
+	return response, nil
+}
+
+// answer writes the answer to what v shows to a, which must be empty.
+func (s *Server) answer(ctx context.Context, v *view, a *answer) error {
+	request := s.parser.parse(v)
 	authorize := s.authorizer.Authorize
-	if check.GetAttributes().GetContextExtensions()[ExplainExtension] == "true" {
+	if request.explain {
 		authorize = s.authorizer.Explain
 	}
 	outcome, err := authorize(ctx, &request.Request)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, status.FromContextError(ctx.Err()).Err()
+			return status.FromContextError(ctx.Err()).Err()
 		}
 		s.logger.LogAttrs(ctx, slog.LevelError, "check failed", slog.Any("error", err))
-		return nil, status.Error(codes.Unavailable, "no decision could be made")
+		return status.Error(codes.Unavailable, "no decision could be made")
 	}
-	return s.responder.respond(&outcome, request.bearerUsed), nil
+	s.responder.respond(a, &outcome, request.bearerUsed)
+	return nil
 }
