@@ -31,20 +31,20 @@ func (s hookedStore) FindUser(ctx context.Context, login string) (*store.User, e
 	return s.Store.FindUser(ctx, login)
 }
 
-func (s hookedStore) CreateSession(ctx context.Context, session *store.Session) error {
+func (s hookedStore) CreateSession(ctx context.Context, session *store.Session, by store.Actor) error {
 	if s.createSession != nil {
 		s.createSession()
 	}
-	return s.Store.CreateSession(ctx, session)
+	return s.Store.CreateSession(ctx, session, by)
 }
 
-func (s hookedStore) CreateKey(ctx context.Context, key *apikey.Key) (*apikey.Key, error) {
+func (s hookedStore) CreateKey(ctx context.Context, key *apikey.Key, by store.Actor) (*apikey.Key, error) {
 	if s.createKey != nil {
 		if err := s.createKey(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return s.Store.CreateKey(ctx, key)
+	return s.Store.CreateKey(ctx, key, by)
 }
 
 func (s hookedStore) DeleteExpiredSessions(ctx context.Context, now time.Time) (int, error) {

@@ -107,7 +107,7 @@ func (s *service) createKey(ctx context.Context, by actor, owner *store.User, re
 	key.Hash, key.Hint = secret.Hash(), secret.Hint()
 	key.Owner, key.OwnerName = owner.ID, owner.Name
 	key.CreatedAt = s.now().UTC().Truncate(time.Microsecond)
-	stored, err := s.store.CreateKey(ctx, key)
+	stored, err := s.store.CreateKey(ctx, key, by.audited(s.now()))
 	if err != nil {
 		return CreatedKey{}, fmt.Errorf("creating a key: %w", err)
 	}
@@ -184,7 +184,7 @@ func (s *service) listKeys(ctx context.Context, owner apikey.UserID) ([]Key, err
 
 // deleteKey deletes a key of owner, or of anybody where owner is zero.
 func (s *service) deleteKey(ctx context.Context, by actor, owner apikey.UserID, id apikey.KeyID) (DeletedKey, error) {
-	key, err := s.store.DeleteKey(ctx, owner, id)
+	key, err := s.store.DeleteKey(ctx, owner, id, by.audited(s.now()))
 	if err != nil {
 		return DeletedKey{}, fmt.Errorf("deleting a key: %w", err)
 	}

@@ -21,7 +21,9 @@ import (
 type Store interface {
 	store.Keys
 	store.Users
+	store.Invitations
 	store.Sessions
+	store.Audit
 }
 
 // Blocks are the addresses that are refused for their failures.

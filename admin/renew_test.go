@@ -23,9 +23,9 @@ func (s *watchedStore) FindUser(ctx context.Context, login string) (*store.User,
 	return user, err
 }
 
-func (s *watchedStore) SetPasswordHash(ctx context.Context, id apikey.UserID, hash string) error {
+func (s *watchedStore) SetPasswordHash(ctx context.Context, id apikey.UserID, old, hash string, keep *store.SessionID, by store.Actor) error {
 	s.changing()
-	return s.Store.SetPasswordHash(ctx, id, hash)
+	return s.Store.SetPasswordHash(ctx, id, old, hash, keep, by)
 }
 
 func nothingHappens() {}

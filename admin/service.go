@@ -37,6 +37,15 @@ type actor struct {
 	address netip.Addr // invalid on the operator's socket
 }
 
+// audited returns the actor as the audit log knows it.
+func (a actor) audited(at time.Time) store.Actor {
+	by := store.Actor{Kind: store.ActorUser, User: a.user, Name: a.name, Address: a.address, At: at}
+	if a.user == 0 {
+		by.Kind = store.ActorOperator
+	}
+	return by
+}
+
 // operatorActor acts for whoever can open the operator's socket.
 var operatorActor = actor{name: "operator"}
 
@@ -139,7 +148,7 @@ func (s *service) renewHash(ctx context.Context, user *store.User, password stri
 	if err != nil || current.PasswordHash != user.PasswordHash {
 		return user
 	}
-	if err := s.store.SetPasswordHash(ctx, user.ID, hash); err != nil {
+	if err := s.store.SetPasswordHash(ctx, user.ID, user.PasswordHash, hash, nil, store.Actor{At: s.now()}); err != nil {
 		s.logger.WarnContext(ctx, "renewing a password hash", "user", user.Name, "error", err)
 		return user
 	}
@@ -152,7 +161,7 @@ func (s *service) openSession(ctx context.Context, user *store.User, address net
 	token := newSessionToken()
 	now := s.now().UTC().Truncate(time.Microsecond)
 	session := store.Session{ID: token.id(), User: user.ID, CreatedAt: now, ExpiresAt: now.Add(s.sessionTTL)}
-	if err := s.store.CreateSession(ctx, &session); err != nil {
+	if err := s.store.CreateSession(ctx, &session, actor{user.ID, user.Name, address}.audited(now)); err != nil {
 		return sessionToken{}, time.Time{}, fmt.Errorf("opening a session: %w", err)
 	}
 	// A password that was changed after it was checked has ended all sessions
@@ -162,7 +171,7 @@ func (s *service) openSession(ctx context.Context, user *store.User, address net
 		err = newProblem(CodeInvalidCredentials)
 	}
 	if err != nil {
-		if endErr := s.store.DeleteSession(ctx, session.ID); endErr != nil {
+		if endErr := s.store.DeleteSession(ctx, session.ID, store.Actor{At: s.now()}); endErr != nil {
 			s.logger.ErrorContext(ctx, "ending a session of a changed password", "user", user.Name, "error", endErr)
 		}
 		return sessionToken{}, time.Time{}, err
@@ -195,7 +204,7 @@ func (s *service) authenticate(ctx context.Context, r *http.Request) (caller, er
 }
 
 func (s *service) logout(ctx context.Context, by caller) error {
-	if err := s.store.DeleteSession(ctx, by.session); err != nil {
+	if err := s.store.DeleteSession(ctx, by.session, by.audited(s.now())); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
 	s.log(ctx, by.actor, "logout", "user_id", by.user)

@@ -49,7 +49,7 @@ func (s *service) addUser(ctx context.Context, by actor, request NewUser) (User,
 	}
 	user, err := s.store.CreateUser(ctx, &store.User{
 		Name: name, Email: email, PasswordHash: hash, CreatedAt: s.now().UTC().Truncate(time.Microsecond),
-	})
+	}, by.audited(s.now()))
 	var field *apikey.FieldError
 	if errors.Is(err, store.ErrExists) && errors.As(err, &field) {
 		location := "body.name"
@@ -80,7 +80,7 @@ func (s *service) setPassword(ctx context.Context, by actor, login, password str
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	if err := s.store.SetPasswordHash(ctx, user.ID, hash); err != nil {
+	if err := s.store.SetPasswordHash(ctx, user.ID, "", hash, nil, by.audited(s.now())); err != nil {
 		return fmt.Errorf("changing a password: %w", err)
 	}
 	s.log(ctx, by, "password changed", "user", user.Name, "user_id", user.ID)

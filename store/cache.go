@@ -117,7 +117,7 @@ func (c *Cache) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, err
 	}
 	shard := c.shard(&hash)
 	shard.mu.Lock()
-	if key, found := shard.keys.Get(hash); found && !c.doubts.deleting(key.ID) {
+	if key, found := shard.keys.Get(hash); found && !c.doubts.changing(key.ID) {
 		shard.stats.Hits++
 		shard.mu.Unlock()
 		return key, nil
@@ -199,39 +199,6 @@ func (c *Cache) settle(shard *cacheShard, hash apikey.Hash, l *load) {
 			shard.absent.Add(hash, struct{}{})
 		}
 	}
-}
-
-// CreateKey implements [Keys].
-func (c *Cache) CreateKey(ctx context.Context, key *apikey.Key) (*apikey.Key, error) {
-	hash := key.Hash
-	shard := c.shard(&hash)
-	c.doubts.beginCreate(hash)
-	shard.forget(hash)
-	created, err := c.Store.CreateKey(ctx, key)
-	shard.forget(hash)
-	c.doubts.endCreate(hash, err == nil || errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound))
-	return created, err
-}
-
-// DeleteKey implements [Keys]. Once it has returned, no search that begins
-// afterwards finds the key in the cache, whatever the error.
-func (c *Cache) DeleteKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
-	c.doubts.beginDelete(id)
-	deleted, err := c.Store.DeleteKey(ctx, owner, id)
-	known := err == nil || errors.Is(err, ErrNotFound)
-	switch {
-	case err == nil:
-		c.shard(&deleted.Hash).forget(deleted.Hash)
-	case !known:
-		// The hash is not known. The doubt comes first: what is entered
-		// before it is removed, and nothing is entered after it.
-		c.doubts.keepDoubting(id)
-		for _, shard := range c.shards {
-			shard.forgetID(id)
-		}
-	}
-	c.doubts.endDelete(id)
-	return deleted, err
 }
 
 // Close implements [Store]: it closes the inner store and waits for loads

@@ -262,7 +262,7 @@ func TestCacheUnderChanges(t *testing.T) {
 					t.Error("a created key is not found")
 				}
 				find(t, cache, (n+round)%4)
-				if _, err := cache.DeleteKey(context.Background(), 0, key.ID); err != nil {
+				if _, err := cache.DeleteKey(context.Background(), 0, key.ID, by); err != nil {
 					t.Error(err)
 				}
 				if find(t, cache, n) {

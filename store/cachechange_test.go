@@ -74,12 +74,12 @@ func TestLateLoads(t *testing.T) {
 }
 
 func deleteOne(cache *store.Cache) error {
-	_, err := cache.DeleteKey(context.Background(), 0, 1)
+	_, err := cache.DeleteKey(context.Background(), 0, 1, by)
 	return err
 }
 
 func createOne(cache *store.Cache) error {
-	_, err := cache.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(1), Name: "key", Owner: 1})
+	_, err := cache.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(1), Name: "key", Owner: 1}, by)
 	return err
 }
 
@@ -145,7 +145,7 @@ func TestChangesOfUnknownOutcome(t *testing.T) {
 		if !find(t, cache, 1) {
 			t.Error("the key is hidden, though it was not deleted")
 		}
-		if _, err := inner.DeleteKey(t.Context(), 0, 1); err != nil { // past the cache, as a late commit is
+		if _, err := inner.DeleteKey(t.Context(), 0, 1, by); err != nil { // past the cache, as a late commit is
 			t.Fatal(err)
 		}
 		if find(t, cache, 1) {

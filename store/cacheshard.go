@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -38,13 +39,16 @@ func (s *cacheShard) forget(hash apikey.Hash) {
 	s.absent.Remove(hash)
 }
 
-// forgetID removes a key whose hash is not known. It looks at every key of the
-// shard, without making any of them more recent.
-func (s *cacheShard) forgetID(id apikey.KeyID) {
+// forgetIDs removes keys whose hashes are not known. It looks at every key of
+// the shard, without making any of them more recent.
+func (s *cacheShard) forgetIDs(ids []apikey.KeyID) {
+	if len(ids) == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, hash := range s.keys.Keys() {
-		if key, _ := s.keys.Peek(hash); key != nil && key.ID == id {
+		if key, _ := s.keys.Peek(hash); key != nil && slices.Contains(ids, key.ID) {
 			s.keys.Remove(hash)
 		}
 	}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +13,37 @@ import (
 // Beyond it nothing more is cached: slow, and right.
 const maxDoubts = 10_000
 
+// refusal is an error of the function that a change was given, so that nothing
+// was changed.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// refusing returns change with its errors as refusals.
+func refusing(change func(*apikey.Key) error) func(*apikey.Key) error {
+	return func(key *apikey.Key) error {
+		if err := change(key); err != nil {
+			return refusal{err}
+		}
+		return nil
+	}
+}
+
+// uncertain reports whether a change that was answered with err may have been
+// made, or may be made yet.
+func uncertain(err error) bool {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return true
+	}
+	var refused refusal
+	var field *apikey.FieldError
+	return !errors.As(err, &refused) && !errors.As(err, &field) &&
+		!slices.ContainsFunc([]error{ErrNotFound, ErrExists, ErrConflict, ErrInUse, ErrLastOwner, ErrFull}, func(is error) bool { return errors.Is(err, is) })
+}
+
 // doubts are the marks of changes to keys that are under way, or were answered
 // without being known to be made or not. The zero value holds none.
 type doubts struct {
@@ -18,8 +51,8 @@ type doubts struct {
 	unknown  atomic.Int64 // changes of unknown outcome
 
 	mu        sync.Mutex
-	deletions map[apikey.KeyID]int // how many are under way
-	creations map[apikey.Hash]int  // how many are under way or of unknown outcome
+	changes map[apikey.KeyID]int // how many are under way
+	creations map[apikey.Hash]int  // how many that give a key this hash are under way or of unknown outcome
 	lasting   map[apikey.KeyID]struct{}
 	lost      bool // there were more than maxDoubts of unknown outcome
 }
@@ -27,27 +60,27 @@ type doubts struct {
 // none reports whether no change is under way or may yet be made.
 func (d *doubts) none() bool { return d.underWay.Load() == 0 && d.unknown.Load() == 0 }
 
-// deleting reports whether the deletion of a key is under way.
-func (d *doubts) deleting(id apikey.KeyID) bool {
+// changing reports whether a change of a key is under way.
+func (d *doubts) changing(id apikey.KeyID) bool {
 	if d.underWay.Load() == 0 {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.deletions[id] != 0
+	return d.changes[id] != 0
 }
 
-func (d *doubts) beginDelete(id apikey.KeyID) {
+func (d *doubts) beginChange(id apikey.KeyID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.underWay.Add(1)
-	if d.deletions == nil {
-		d.deletions = map[apikey.KeyID]int{}
+	if d.changes == nil {
+		d.changes = map[apikey.KeyID]int{}
 	}
-	d.deletions[id]++
+	d.changes[id]++
 }
 
-// keepDoubting makes the doubt about a deletion outlast it.
+// keepDoubting makes the doubt about a change of a key outlast it.
 func (d *doubts) keepDoubting(id apikey.KeyID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,12 +93,12 @@ func (d *doubts) keepDoubting(id apikey.KeyID) {
 	d.lasting[id] = struct{}{}
 }
 
-func (d *doubts) endDelete(id apikey.KeyID) {
+func (d *doubts) endChange(id apikey.KeyID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.underWay.Add(-1)
-	if d.deletions[id]--; d.deletions[id] == 0 {
-		delete(d.deletions, id)
+	if d.changes[id]--; d.changes[id] == 0 {
+		delete(d.changes, id)
 	}
 }
 
@@ -94,8 +127,8 @@ func (d *doubts) endCreate(hash apikey.Hash, known bool) {
 	}
 }
 
-// mayEnter reports whether a key may be cached: not while it may yet be
-// deleted by a change that was answered.
+// mayEnter reports whether a key may be cached: not while it may yet be changed
+// or deleted by a change that was answered.
 func (d *doubts) mayEnter(id apikey.KeyID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

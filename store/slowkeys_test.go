@@ -13,6 +13,8 @@ import (
 	"github.com/tokenkithq/authz/store"
 )
 
+var by = store.Actor{Kind: store.ActorOperator, Name: "tester"}
+
 // slowKeys is a store of nothing but keys, whose calls can be held before and
 // after they do what they do.
 type slowKeys struct {
@@ -67,7 +69,7 @@ func (s *slowKeys) change(do func()) error {
 	return nil
 }
 
-func (s *slowKeys) CreateKey(_ context.Context, key *apikey.Key) (*apikey.Key, error) {
+func (s *slowKeys) CreateKey(_ context.Context, key *apikey.Key, _ store.Actor) (*apikey.Key, error) {
 	created := key.Clone()
 	err := s.change(func() {
 		s.last++
@@ -80,7 +82,7 @@ func (s *slowKeys) CreateKey(_ context.Context, key *apikey.Key) (*apikey.Key, e
 	return created, nil
 }
 
-func (s *slowKeys) DeleteKey(_ context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+func (s *slowKeys) DeleteKey(_ context.Context, owner apikey.UserID, id apikey.KeyID, _ store.Actor) (*apikey.Key, error) {
 	deleted, err := (*apikey.Key)(nil), store.ErrNotFound
 	changeErr := s.change(func() {
 		for hash, key := range s.keys {
@@ -107,7 +109,7 @@ func hashOf(n int) apikey.Hash { return sha256.Sum256(fmt.Append(nil, n)) }
 
 func create(t testing.TB, s store.Store, n int) *apikey.Key {
 	t.Helper()
-	key, err := s.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(n), Name: "key", Owner: 1})
+	key, err := s.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(n), Name: "key", Owner: 1}, by)
 	if err != nil {
 		t.Fatal(err)
 	}

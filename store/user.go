@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -17,6 +18,19 @@ const (
 
 	maxLocalPartLength = 64
 )
+
+// User is somebody who owns keys and signs in.
+type User struct {
+	ID apikey.UserID
+	// Name is the canonical user name, unique; see [CanonicalUserName].
+	Name string
+	// Email is the canonical address, unique where not empty.
+	Email string
+	// PasswordHash is an argon2id hash in PHC string format.
+	PasswordHash string
+	Role         Role
+	CreatedAt    time.Time // UTC, whole microseconds
+}
 
 // CanonicalUserName returns the form in which a user name is kept and
 // compared. Names are ASCII, so that no two of them look alike: 1 to
@@ -89,6 +103,9 @@ func (u *User) Validate() error {
 		if err != nil {
 			return &apikey.FieldError{Field: "email", Err: err}
 		}
+	}
+	if !u.Role.Valid() {
+		return &apikey.FieldError{Field: "role", Err: fmt.Errorf("expected one of %q", roleNames)}
 	}
 	return nil
 }

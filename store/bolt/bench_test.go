@@ -109,14 +109,14 @@ func BenchmarkCreateKey(b *testing.B) {
 			must(b, err)
 			defer os.RemoveAll(dir)
 			s := openAt(b, filepath.Join(dir, "keys.db"))
-			user, err := s.CreateUser(b.Context(), &store.User{Name: "ada"})
+			user, err := s.CreateUser(b.Context(), &store.User{Name: "ada"}, by)
 			must(b, err)
 			next := make(chan int)
 			var all sync.WaitGroup
 			for range workers {
 				all.Go(func() {
 					for n := range next {
-						if _, err := s.CreateKey(context.Background(), &apikey.Key{Hash: benchHash(n), Name: "key", Owner: user.ID, CreatedAt: noon}); err != nil {
+						if _, err := s.CreateKey(context.Background(), &apikey.Key{Hash: benchHash(n), Name: "key", Owner: user.ID, CreatedAt: noon}, by); err != nil {
 							b.Error(err)
 						}
 					}

@@ -1,4 +1,5 @@
-// Package bolt keeps keys, users and sessions in one file of this machine.
+// Package bolt keeps keys, users, invitations, sessions and the audit log in
+// one file of this machine.
 //
 //	keys, err := bolt.Open(ctx, "data/keys.db", bolt.Options{})
 //	defer keys.Close()
@@ -19,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tokenkithq/authz/internal/boltfile"
@@ -37,22 +39,31 @@ type Options struct {
 	// CommitTimeout is how long a change may wait for the disk before it is
 	// answered with [store.ErrUnavailable]. Zero: 5 seconds.
 	CommitTimeout time.Duration
+	// AuditEvents is how many events the audit log keeps, the newest ones.
+	// Zero: [DefaultAuditEvents], which take about 40 MiB. A log that is
+	// longer, since the number was made smaller, shrinks a little with each
+	// event.
+	AuditEvents int
 	// ReadOnly opens a file that exists, for reading alone.
 	ReadOnly bool
 	// OpenFile opens the file; nil: [os.OpenFile].
 	OpenFile func(path string, flag int, perm os.FileMode) (*os.File, error)
 }
 
+// DefaultAuditEvents is how many events the audit log keeps by default.
+const DefaultAuditEvents = 100_000
+
+// Version 1 had no audit log and no invitations.
 const (
 	fileKind    = "tokenkit-authz keys"
-	fileVersion = 1
+	fileVersion = 2
 )
 
 // The buckets. Numbers in them are big-endian, so that their order is that of
 // the bytes.
 const (
 	keysBucket     = "keys"             // key id: record
-	hashesBucket   = "key hashes"       // key hash: key id
+	hashesBucket   = "key hashes"       // hash or previous hash of a key: key id
 	ownersBucket   = "keys by owner"    // user id and key id: nothing
 	lastUsedBucket = "keys last used"   // key id: Unix time in seconds
 	usersBucket    = "users"            // user id: record
@@ -60,17 +71,27 @@ const (
 	sessionsBucket = "sessions"         // session id: record
 	signedInBucket = "sessions by user" // user id and session id: nothing
 	endsBucket     = "sessions by end"  // end and session id: nothing
+
+	invitationsBucket = "invitations" // invitation id: record
+	eventsBucket      = "audit log"   // event id: record
+)
+
+var (
+	firstBuckets = []string{
+		keysBucket, hashesBucket, ownersBucket, lastUsedBucket, usersBucket, loginsBucket,
+		sessionsBucket, signedInBucket, endsBucket,
+	}
+	addedBuckets = []string{invitationsBucket, eventsBucket}
 )
 
 func (o Options) file() boltfile.Options {
 	return boltfile.Options{
 		Kind:    fileKind,
 		Version: fileVersion,
-		Buckets: []string{
-			keysBucket, hashesBucket, ownersBucket, lastUsedBucket, usersBucket, loginsBucket,
-			sessionsBucket, signedInBucket, endsBucket,
-		},
-		Ascending:     []string{keysBucket, lastUsedBucket},
+		Buckets: slices.Concat(firstBuckets, addedBuckets),
+		// The buckets that version 1 lacked are made empty.
+		Migrate:       func(*boltfile.Tx, uint32) error { return nil },
+		Ascending:     []string{keysBucket, lastUsedBucket, eventsBucket},
 		LockTimeout:   o.LockTimeout,
 		CommitTimeout: o.CommitTimeout,
 		ReadOnly:      o.ReadOnly,
@@ -80,18 +101,33 @@ func (o Options) file() boltfile.Options {
 
 // Store is a [store.Store] in one file.
 type Store struct {
-	file *boltfile.File
+	file   *boltfile.File
+	events uint64 // how many the audit log keeps
+	first  bool   // the file has version 1, and is only read
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the file at path, which it creates where there is none.
+// Open opens the file at path, which it creates where there is none, and
+// brings one of an earlier version up to this one. A file that is only read
+// keeps its version.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
-	file, err := boltfile.Open(ctx, path, o.file())
+	s := &Store{events: uint64(o.AuditEvents)}
+	if o.AuditEvents <= 0 {
+		s.events = DefaultAuditEvents
+	}
+	options := o.file()
+	file, err := boltfile.Open(ctx, path, options)
+	if o.ReadOnly && errors.Is(err, boltfile.ErrOlder) {
+		s.first = true
+		options.Version, options.Buckets = 1, firstBuckets
+		file, err = boltfile.Open(ctx, path, options)
+	}
 	if err != nil {
 		return nil, failed("opening store", err)
 	}
-	return &Store{file}, nil
+	s.file = file
+	return s, nil
 }
 
 // Close implements [store.Store].

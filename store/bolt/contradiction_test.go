@@ -13,6 +13,8 @@ import (
 	"github.com/tokenkithq/authz/store"
 )
 
+var by = store.Actor{Kind: store.ActorOperator, At: time.UnixMicro(1)}
+
 // Records that contradict each other, though each passes its checksum, are
 // damage wherever they are met, and never a key or user that does not exist.
 func TestContradictions(t *testing.T) {
@@ -38,10 +40,10 @@ func TestContradictions(t *testing.T) {
 		return err
 	}
 	deleteKey := func(s *Store) error {
-		_, err := s.DeleteKey(context.Background(), 0, 1)
+		_, err := s.DeleteKey(context.Background(), 0, 1, by)
 		return err
 	}
-	setPassword := func(s *Store) error { return s.SetPasswordHash(context.Background(), 1, "new") }
+	setPassword := func(s *Store) error { return s.SetPasswordHash(context.Background(), 1, "", "new", nil, by) }
 	findSession := func(s *Store) error {
 		_, err := s.FindSession(context.Background(), session)
 		return err
@@ -104,13 +106,13 @@ func TestContradictions(t *testing.T) {
 			}
 			defer s.Close()
 			for i, name := range []string{"ada", "bob"} {
-				_, userErr := s.CreateUser(ctx, &store.User{Name: name, Email: name + "@example.io"})
-				_, keyErr := s.CreateKey(ctx, &apikey.Key{Hash: apikey.Hash{byte(i + 1)}, Name: "a", Owner: apikey.UserID(i + 1)})
+				_, userErr := s.CreateUser(ctx, &store.User{Name: name, Email: name + "@example.io"}, by)
+				_, keyErr := s.CreateKey(ctx, &apikey.Key{Hash: apikey.Hash{byte(i + 1)}, Name: "a", Owner: apikey.UserID(i + 1)}, by)
 				if err := errors.Join(userErr, keyErr); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := s.CreateSession(ctx, &store.Session{ID: session, User: 1, ExpiresAt: time.UnixMicro(5)}); err != nil {
+			if err := s.CreateSession(ctx, &store.Session{ID: session, User: 1, ExpiresAt: time.UnixMicro(5)}, by); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.verify(ctx); err != nil {

@@ -30,10 +30,10 @@ func TestDamage(t *testing.T) {
 	fill(t, s)
 	for round := range 4 {
 		for n := range 12 {
-			key, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(1000*(round+1) + n), Name: fmt.Sprint(n), Owner: 1, CreatedAt: noon})
+			key, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(1000*(round+1) + n), Name: fmt.Sprint(n), Owner: 1, CreatedAt: noon}, by)
 			must(t, err)
 			if n%3 == 0 {
-				_, err := s.DeleteKey(t.Context(), 0, key.ID)
+				_, err := s.DeleteKey(t.Context(), 0, key.ID, by)
 				must(t, err)
 			}
 		}
@@ -91,7 +91,7 @@ const (
 func change(ctx context.Context, s store.Store, w, n int) error {
 	name := fmt.Sprintf("worker%d", w)
 	if n == 0 {
-		_, err := s.CreateUser(ctx, &store.User{Name: name, Email: name + "@example.io", PasswordHash: "0", CreatedAt: noon})
+		_, err := s.CreateUser(ctx, &store.User{Name: name, Email: name + "@example.io", PasswordHash: "0", CreatedAt: noon}, by)
 		return err
 	}
 	user, err := s.FindUser(ctx, name)
@@ -100,21 +100,21 @@ func change(ctx context.Context, s store.Store, w, n int) error {
 	}
 	switch n % 4 {
 	case 1:
-		_, err = s.CreateKey(ctx, &apikey.Key{Hash: hashOf(w*1000 + n), Name: fmt.Sprint(n), Owner: user.ID, CreatedAt: noon})
+		_, err = s.CreateKey(ctx, &apikey.Key{Hash: hashOf(w*1000 + n), Name: fmt.Sprint(n), Owner: user.ID, CreatedAt: noon}, by)
 		return err
 	case 2:
-		return s.CreateSession(ctx, &store.Session{ID: store.SessionID(hashOf(w*1000 + n)), User: user.ID, ExpiresAt: noon})
+		return s.CreateSession(ctx, &store.Session{ID: store.SessionID(hashOf(w*1000 + n)), User: user.ID, ExpiresAt: noon}, by)
 	case 3:
 		if n < 8 {
 			return s.TouchKeys(ctx, nil) // changes nothing
 		}
 		key, err := s.FindKey(ctx, hashOf(w*1000+n-6))
 		if err == nil {
-			_, err = s.DeleteKey(ctx, user.ID, key.ID)
+			_, err = s.DeleteKey(ctx, user.ID, key.ID, by)
 		}
 		return err
 	}
-	return s.SetPasswordHash(ctx, user.ID, fmt.Sprint(n))
+	return s.SetPasswordHash(ctx, user.ID, "", fmt.Sprint(n), nil, by)
 }
 
 // expected is what a worker has after change n, -1 being none.
@@ -268,7 +268,7 @@ func TestFaults(t *testing.T) {
 			}
 		}
 		create := func(n int) error {
-			_, err := cache.CreateKey(ctx, &apikey.Key{Hash: hashOf(n), Name: "new", Owner: 1})
+			_, err := cache.CreateKey(ctx, &apikey.Key{Hash: hashOf(n), Name: "new", Owner: 1}, by)
 			return err
 		}
 
@@ -299,7 +299,7 @@ func TestFaults(t *testing.T) {
 		if _, err := cache.FindKey(ctx, doomed.Hash); err != nil {
 			t.Error(err)
 		}
-		if _, err := cache.DeleteKey(ctx, 0, doomed.ID); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := cache.DeleteKey(ctx, 0, doomed.ID, by); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("a deletion on a stalled disk: %v", err)
 		}
 		must(t, disk.Heal())

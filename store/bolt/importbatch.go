@@ -102,9 +102,20 @@ func (b *importBatch) insertKeys() {
 	if b.err != nil && b.line == 0 {
 		return
 	}
-	b.sortKeys(func(x, y *keyEntry) int { return bytes.Compare(x.hash[:], y.hash[:]) })
+	type entry struct {
+		line int
+		hash apikey.Hash
+		id   apikey.KeyID
+	}
+	hashes := make([]entry, 0, len(b.keys))
 	for i := range b.keys {
-		if e := &b.keys[i].entry; !b.put(b.keys[i].line, "key.hash", hashesBucket, e.hash[:], idKey(e.id)) {
+		for _, hash := range b.keys[i].entry.hashes {
+			hashes = append(hashes, entry{b.keys[i].line, hash, b.keys[i].entry.id})
+		}
+	}
+	slices.SortFunc(hashes, func(x, y entry) int { return cmp.Or(bytes.Compare(x.hash[:], y.hash[:]), cmp.Compare(x.line, y.line)) })
+	for i := range hashes {
+		if e := &hashes[i]; !b.put(e.line, "key.hash", hashesBucket, e.hash[:], idKey(e.id)) {
 			return
 		}
 	}

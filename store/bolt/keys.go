@@ -33,7 +33,7 @@ func (s *Store) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, err
 		if errors.Is(err, store.ErrNotFound) {
 			return damaged("key %d has a hash and no record", id)
 		}
-		if err == nil && key.Hash != hash {
+		if err == nil && key.Hash != hash && key.PreviousHash != hash {
 			return damaged("key %d is found by the hash of another", id)
 		}
 		return err
@@ -42,6 +42,29 @@ func (s *Store) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, err
 		return nil, failed("finding key", err)
 	}
 	return key, nil
+}
+
+// Key implements [store.Keys].
+func (s *Store) Key(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+	var key *apikey.Key
+	err := s.file.View(ctx, func(tx *boltfile.Tx) (err error) {
+		key, err = loadKeyOf(tx, owner, id)
+		return err
+	})
+	if err != nil {
+		return nil, failed(fmt.Sprintf("finding key %d", id), err)
+	}
+	return key, nil
+}
+
+// loadKeyOf reads a key of owner, or of anybody where owner is zero, or returns
+// ErrNotFound.
+func loadKeyOf(tx *boltfile.Tx, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+	key, err := loadKey(tx, id)
+	if err == nil && owner != 0 && key.Owner != owner {
+		return nil, store.ErrNotFound
+	}
+	return key, err
 }
 
 // loadKey reads a key, or returns ErrNotFound.
@@ -83,111 +106,37 @@ func putLastUsed(tx *boltfile.Tx, place []byte, seconds int64) error {
 	return tx.Put(lastUsedBucket, place, binary.BigEndian.AppendUint64(nil, uint64(seconds)))
 }
 
-// CreateKey implements [store.Keys]. It returns an [*apikey.FieldError] for a
-// key that is not valid.
-func (s *Store) CreateKey(ctx context.Context, key *apikey.Key) (*apikey.Key, error) {
-	if key.ID != 0 {
-		return nil, fmt.Errorf("creating key: expected no id, got %d", key.ID)
-	}
-	if err := store.ValidateKey(key); err != nil {
-		return nil, fmt.Errorf("creating key: %w", err)
-	}
-	created := storable(key)
-	record := encodeKey(created)
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
-		created.ID, err = nextID[apikey.KeyID](tx, keysBucket)
-		if err != nil {
-			return err
-		}
-		return insertKey(tx, newEntry(created, record))
-	})
-	if err != nil {
-		return nil, failed("creating key", err)
-	}
-	return created, nil
-}
-
-// storable returns a copy of key as it is read back.
-func storable(key *apikey.Key) *apikey.Key {
-	stored := key.Clone()
-	stored.CreatedAt = roundedTime(key.CreatedAt)
-	if !key.LastUsedAt.IsZero() {
-		stored.LastUsedAt = time.Unix(key.LastUsedAt.Unix(), 0).UTC()
-	}
-	return stored
-}
-
-// keyEntry is what there is to be put for one key.
-type keyEntry struct {
-	id       apikey.KeyID
-	owner    apikey.UserID
-	hash     apikey.Hash
-	used     bool
-	lastUsed int64 // Unix time in seconds
-	record   []byte
-}
-
-func newEntry(key *apikey.Key, record []byte) keyEntry {
-	return keyEntry{
-		id: key.ID, owner: key.Owner, hash: key.Hash, record: record,
-		used: !key.LastUsedAt.IsZero(), lastUsed: key.LastUsedAt.Unix(),
-	}
-}
-
-// insertKey puts a key and its index entries, or returns ErrNotFound or
-// ErrExists.
-func insertKey(tx *boltfile.Tx, entry keyEntry) error {
-	owner, err := tx.Get(usersBucket, idKey(entry.owner))
-	if err != nil {
-		return err
-	}
-	if owner == nil {
-		return &apikey.FieldError{Field: "owner", Err: store.ErrNotFound}
-	}
-	place := idKey(entry.id)
-	for _, unique := range []struct {
-		field, bucket string
-		key           []byte
-	}{{"id", keysBucket, place}, {"hash", hashesBucket, entry.hash[:]}} {
-		taken, err := tx.Get(unique.bucket, unique.key)
-		if err != nil {
-			return err
-		}
-		if taken != nil {
-			return &apikey.FieldError{Field: unique.field, Err: store.ErrExists}
-		}
-	}
-	if err := tx.Put(keysBucket, place, entry.record); err != nil {
-		return err
-	}
-	if err := tx.Put(hashesBucket, entry.hash[:], place); err != nil {
-		return err
-	}
-	if entry.used {
-		if err := putLastUsed(tx, place, entry.lastUsed); err != nil {
-			return err
-		}
-	}
-	return tx.Put(ownersBucket, appendID(idKey(entry.owner), entry.id), nil)
-}
-
 // ListKeys implements [store.Keys].
 func (s *Store) ListKeys(ctx context.Context, owner apikey.UserID) ([]*apikey.Key, error) {
 	var keys []*apikey.Key
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
-		keep := func(key *apikey.Key) error {
-			keys = append(keys, key)
-			return nil
-		}
-		if owner == 0 {
-			return eachKey(ctx, tx, keep)
-		}
-		return eachKeyOf(ctx, tx, owner, keep)
+	err := s.EachKey(ctx, owner, func(key *apikey.Key) error {
+		keys = append(keys, key)
+		return nil
 	})
 	if err != nil {
-		return nil, failed("listing keys", err)
+		return nil, err
 	}
 	return keys, nil
+}
+
+// EachKey implements [store.Keys]. It calls fn within one transaction.
+func (s *Store) EachKey(ctx context.Context, owner apikey.UserID, fn func(*apikey.Key) error) error {
+	return failed("listing keys", s.file.View(ctx, func(tx *boltfile.Tx) error {
+		if owner == 0 {
+			return eachKey(ctx, tx, fn)
+		}
+		return eachKeyOf(ctx, tx, owner, fn)
+	}))
+}
+
+// SearchKeys implements [store.Keys]. It looks at every key of the owner whom
+// the filter names, or of all.
+func (s *Store) SearchKeys(ctx context.Context, filter store.KeyFilter) (store.KeyPage, error) {
+	page, err := store.SearchEach(filter, func(fn func(*apikey.Key) error) error { return s.EachKey(ctx, filter.Owner, fn) })
+	if err != nil {
+		return store.KeyPage{}, fmt.Errorf("searching keys: %w", err)
+	}
+	return page, nil
 }
 
 // eachKey calls fn with all keys by ascending id.
@@ -235,37 +184,6 @@ func scan(ctx context.Context, tx *boltfile.Tx, bucket string, prefix []byte, fn
 		}
 		return fn(key, value)
 	})
-}
-
-// DeleteKey implements [store.Keys].
-func (s *Store) DeleteKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
-	var deleted *apikey.Key
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
-		deleted, err = loadKey(tx, id)
-		if err != nil {
-			return err
-		}
-		if owner != 0 && deleted.Owner != owner {
-			return store.ErrNotFound
-		}
-		place := idKey(id)
-		for _, at := range []struct {
-			bucket string
-			key    []byte
-		}{
-			{hashesBucket, deleted.Hash[:]}, {ownersBucket, appendID(idKey(deleted.Owner), id)},
-			{lastUsedBucket, place}, {keysBucket, place},
-		} {
-			if err := tx.Delete(at.bucket, at.key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, failed(fmt.Sprintf("deleting key %d", id), err)
-	}
-	return deleted, nil
 }
 
 // TouchKeys implements [store.Keys].

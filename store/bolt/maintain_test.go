@@ -20,6 +20,8 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
+var by = store.Actor{Kind: store.ActorOperator, Name: "tester", At: noon}
+
 func hashOf(n int) apikey.Hash { return sha256.Sum256(fmt.Append(nil, n)) }
 
 func openAt(t testing.TB, path string) *bolt.Store {
@@ -46,22 +48,22 @@ func fill(t testing.TB, s store.Store) {
 	for u := range 3 {
 		user, err := s.CreateUser(ctx, &store.User{
 			Name: fmt.Sprintf("user%d", u), Email: fmt.Sprintf("user%d@example.io", u), PasswordHash: "$argon2id$canary", CreatedAt: noon,
-		})
+		}, by)
 		must(t, err)
 		for k := range 10 {
 			key, err := s.CreateKey(ctx, &apikey.Key{
 				Hash: hashOf(u*100 + k), Hint: "tk_…a1B2", Name: fmt.Sprintf("key %d", k), Owner: user.ID, OwnerName: user.Name,
 				RateLimitPerHour: uint32(k), CreatedAt: noon,
-			})
+			}, by)
 			must(t, err)
 			must(t, s.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: noon.Add(time.Hour)}))
 			if k%4 == 3 {
-				_, err := s.DeleteKey(ctx, 0, key.ID)
+				_, err := s.DeleteKey(ctx, 0, key.ID, by)
 				must(t, err)
 				must(t, s.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: noon.Add(2 * time.Hour)})) // a late write-behind
 			}
 		}
-		must(t, s.CreateSession(ctx, &store.Session{ID: store.SessionID(hashOf(u)), User: user.ID, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}))
+		must(t, s.CreateSession(ctx, &store.Session{ID: store.SessionID(hashOf(u)), User: user.ID, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}, by))
 	}
 }
 
@@ -114,7 +116,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := bolt.Restore(t.Context(), path, bytes.NewReader(image), bolt.Options{LockTimeout: time.Millisecond}); err == nil {
 		t.Error("a store that is open was replaced")
 	}
-	last, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(5000), Name: "later", Owner: want.users[0].ID})
+	last, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(5000), Name: "later", Owner: want.users[0].ID}, by)
 	must(t, err)
 	must(t, s.Close())
 	if err := bolt.Restore(t.Context(), path, bytes.NewReader(image[:len(image)/2]), bolt.Options{}); err == nil {
@@ -144,10 +146,10 @@ func TestCompactKeepsAll(t *testing.T) {
 	s := openAt(t, path)
 	fill(t, s)
 	for n := range 300 {
-		key, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(10_000 + n), Name: strings.Repeat("x", 100), Owner: 1})
+		key, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(10_000 + n), Name: strings.Repeat("x", 100), Owner: 1}, by)
 		must(t, err)
 		if n > 0 {
-			_, err = s.DeleteKey(t.Context(), 0, key.ID)
+			_, err = s.DeleteKey(t.Context(), 0, key.ID, by)
 			must(t, err)
 		}
 	}
@@ -164,7 +166,7 @@ func TestCompactKeepsAll(t *testing.T) {
 	if got := contentsAt(t, s); !reflect.DeepEqual(got, want) {
 		t.Error("compacting changed the contents")
 	}
-	key, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(20_000), Name: "new", Owner: 1})
+	key, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(20_000), Name: "new", Owner: 1}, by)
 	if err != nil || key.ID != 331 {
 		t.Errorf("the next key is %+v, %v; expected id 331", key, err)
 	}
@@ -210,7 +212,7 @@ func TestReadOnly(t *testing.T) {
 	if got := contentsAt(t, s); !reflect.DeepEqual(got, want) {
 		t.Error("the contents differ")
 	}
-	if _, err := s.DeleteKey(t.Context(), 0, want.keys[0].ID); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.DeleteKey(t.Context(), 0, want.keys[0].ID, by); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a change: %v", err)
 	}
 }

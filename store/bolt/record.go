@@ -167,6 +167,61 @@ func setField(record []byte, tag uint64, value []byte) ([]byte, error) {
 	return changed, nil
 }
 
+// carryFields returns record with the fields of before that this version does
+// not know, so that a record which is written anew keeps them. All of them may
+// be passed over: before was read.
+func carryFields(record, before []byte, known func(tag uint64) bool) ([]byte, error) {
+	rest, err := fieldsOf(before)
+	if err != nil {
+		return nil, err
+	}
+	for after := uint64(0); len(rest) > 0; {
+		var f field
+		if f, rest, err = nextField(rest, after); err != nil {
+			return nil, err
+		}
+		after = f.tag
+		if known(f.tag) {
+			continue
+		}
+		if record, err = insertField(record, f); err != nil {
+			return nil, err
+		}
+	}
+	return record, nil
+}
+
+// insertField puts a field behind all of its tag and below.
+func insertField(record []byte, inserted field) ([]byte, error) {
+	rest, err := fieldsOf(record)
+	if err != nil {
+		return nil, err
+	}
+	at := len(record)
+	for len(rest) > 0 {
+		begin := len(record) - len(rest)
+		var f field
+		if f, rest, err = nextField(rest, 0); err != nil {
+			return nil, err
+		}
+		if f.tag > inserted.tag {
+			at = begin
+			break
+		}
+	}
+	return slices.Concat(record[:at], appendField(nil, inserted.tag, inserted.value), record[at:]), nil
+}
+
+// valueOf returns the value of a field that was just written, or none where it
+// was left out.
+func valueOf(written []byte) ([]byte, error) {
+	if len(written) == 0 {
+		return nil, nil
+	}
+	f, _, err := nextField(written, 0)
+	return f.value, err
+}
+
 // text returns value, which must not change any more, as a string.
 func text(value []byte) (string, error) {
 	if len(value) == 0 {
@@ -192,12 +247,4 @@ func moment(value []byte) (time.Time, error) {
 	}
 	n--
 	return time.UnixMicro(int64(n>>1) ^ -int64(n&1)).UTC(), nil
-}
-
-// roundedTime returns a time as records keep it.
-func roundedTime(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return time.UnixMicro(t.UnixMicro()).UTC()
 }

@@ -1,27 +1,29 @@
 package bolt
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
 // CreateSession implements [store.Sessions].
-func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
-	created := *session
-	record := encodeSession(&created)
+func (s *Store) CreateSession(ctx context.Context, session *store.Session, by store.Actor) error {
+	created, by := session.Stored(), by.Stored()
+	record := encodeSession(created)
 	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
-		user, err := tx.Get(usersBucket, idKey(created.User))
+		user, err := loadUser(tx, created.User)
 		if err != nil {
-			return err
-		}
-		if user == nil {
-			return fmt.Errorf("user %d: %w", created.User, store.ErrNotFound)
+			return fmt.Errorf("user %d: %w", created.User, err)
 		}
 		taken, err := tx.Get(sessionsBucket, created.ID[:])
 		if err != nil {
@@ -36,7 +38,10 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) error
 		if err := tx.Put(signedInBucket, append(idKey(created.User), created.ID[:]...), nil); err != nil {
 			return err
 		}
-		return tx.Put(endsBucket, append(endKey(created.ExpiresAt), created.ID[:]...), nil)
+		if err := tx.Put(endsBucket, append(endKey(created.ExpiresAt), created.ID[:]...), nil); err != nil {
+			return err
+		}
+		return s.note(tx, store.SessionEvent(store.ActionLogin, user, nil, created, by))
 	})
 	return failed("creating session", err)
 }
@@ -96,16 +101,127 @@ func loadSession(tx *boltfile.Tx, id store.SessionID) (*store.Session, error) {
 	return session, nil
 }
 
+// ListSessions implements [store.Sessions].
+func (s *Store) ListSessions(ctx context.Context, user apikey.UserID) ([]*store.Session, error) {
+	var sessions []*store.Session
+	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+		var prefix []byte
+		if user != 0 {
+			prefix = idKey(user)
+		}
+		return scan(ctx, tx, signedInBucket, prefix, func(entry, _ []byte) error {
+			id, err := sessionAt(entry)
+			if err != nil {
+				return err
+			}
+			session, err := loadSession(tx, id)
+			if errors.Is(err, store.ErrNotFound) {
+				return damaged("a session has an index entry and no record")
+			}
+			sessions = append(sessions, session)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, failed("listing sessions", err)
+	}
+	slices.SortFunc(sessions, func(a, b *store.Session) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	return sessions, nil
+}
+
 // DeleteSession implements [store.Sessions].
-func (s *Store) DeleteSession(ctx context.Context, id store.SessionID) error {
+func (s *Store) DeleteSession(ctx context.Context, id store.SessionID, by store.Actor) error {
+	by = by.Stored()
 	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
-		err := removeSession(tx, id)
+		session, err := loadSession(tx, id)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		user, err := loadUser(tx, session.User)
+		if errors.Is(err, store.ErrNotFound) {
+			return damaged("a session's user %d does not exist", session.User)
+		}
+		if err != nil {
+			return err
+		}
+		if err := removeSession(tx, id); err != nil {
+			return err
+		}
+		return s.note(tx, store.SessionEvent(store.ActionLogout, user, session, nil, by))
 	})
 	return failed("deleting session", err)
+}
+
+// DeleteSessions implements [store.Sessions].
+func (s *Store) DeleteSessions(ctx context.Context, user apikey.UserID, keep *store.SessionID, by store.Actor) (int, error) {
+	by, keep = by.Stored(), clone(keep)
+	ended := 0
+	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+		of, err := loadUser(tx, user)
+		if err != nil {
+			return err
+		}
+		n, kept, err := endSessions(tx, user, keep)
+		if ended = n; err != nil || n == 0 {
+			return err
+		}
+		return s.note(tx, store.SessionsEvent(of, n, kept, by))
+	})
+	if err != nil {
+		return 0, failed(fmt.Sprintf("deleting the sessions of user %d", user), err)
+	}
+	return ended, nil
+}
+
+// endSessions removes the sessions of a user but one, and counts them.
+func endSessions(tx *boltfile.Tx, user apikey.UserID, keep *store.SessionID) (ended, kept int, err error) {
+	err = tx.Scan(signedInBucket, idKey(user), func(entry, _ []byte) error {
+		if id, err := sessionAt(entry); err == nil && keep != nil && id == *keep {
+			kept++
+			return nil
+		}
+		ended++
+		return removeIndexed(tx, entry)
+	})
+	return ended, kept, err
+}
+
+// TouchSessions implements [store.Sessions].
+func (s *Store) TouchSessions(ctx context.Context, seen map[store.SessionID]time.Time) error {
+	seen = maps.Clone(seen) // a change may still be made after ctx is done
+	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+		for id, at := range seen {
+			session, err := loadSession(tx, id)
+			at = time.Unix(at.Unix(), 0).UTC()
+			if errors.Is(err, store.ErrNotFound) || err == nil && !at.After(session.LastSeenAt) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			record, err := tx.Get(sessionsBucket, id[:])
+			if err != nil {
+				return err
+			}
+			value, err := valueOf(appendTime(nil, sessionLastSeenAt, at))
+			if err == nil {
+				record, err = setField(record, sessionLastSeenAt, value)
+			}
+			if err != nil {
+				return damaged("a session: %w", err)
+			}
+			if err := tx.Put(sessionsBucket, id[:], record); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return failed("writing when sessions were last seen", err)
 }
 
 // removeSession removes a session and its index entries, or returns

@@ -19,9 +19,9 @@ func TestExportAndImport(t *testing.T) {
 	dir := t.TempDir()
 	s := openAt(t, filepath.Join(dir, "from.db"))
 	fill(t, s)
-	last, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(999), Name: "gone", Owner: 1})
+	last, err := s.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(999), Name: "gone", Owner: 1}, by)
 	must(t, err)
-	_, err = s.DeleteKey(t.Context(), 0, last.ID)
+	_, err = s.DeleteKey(t.Context(), 0, last.ID, by)
 	must(t, err)
 	want := contentsAt(t, s)
 	for _, passwords := range []bool{true, false} {
@@ -53,7 +53,7 @@ func TestExportAndImport(t *testing.T) {
 				t.Errorf("key %d: %+v, %v", key.ID, found, err)
 			}
 		}
-		key, err := to.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(998), Name: "new", Owner: 1})
+		key, err := to.CreateKey(t.Context(), &apikey.Key{Hash: hashOf(998), Name: "new", Owner: 1}, by)
 		if err != nil || key.ID <= last.ID {
 			t.Errorf("the next key is %+v, %v; ids up to %d were given before", key, err, last.ID)
 		}
@@ -100,7 +100,7 @@ func TestImportIsAllOrNothing(t *testing.T) {
 			if got := contentsAt(t, to); len(got.users)+len(got.keys) != 0 {
 				t.Errorf("%d users and %d keys were imported", len(got.users), len(got.keys))
 			}
-			user, err := to.CreateUser(t.Context(), &store.User{Name: "first"})
+			user, err := to.CreateUser(t.Context(), &store.User{Name: "first"}, by)
 			if err != nil || user.ID != 1 {
 				t.Errorf("the first user is %+v, %v", user, err)
 			}

@@ -3,23 +3,36 @@ package bolt
 import (
 	"fmt"
 
-	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
 )
 
 // The fields of a user's record, whose place is the id.
 const (
-	userName         = 2 // text
-	userEmail        = 4 // text
-	userPasswordHash = 6 // text
-	userCreatedAt    = 8 // number: Unix time in microseconds, zigzag
+	userName         = 2  // text
+	userEmail        = 4  // text
+	userPasswordHash = 6  // text
+	userCreatedAt    = 8  // number: Unix time in microseconds, zigzag
+	userRole         = 10 // number: see roleNumber; a member's is left out
 )
 
 func encodeUser(user *store.User) []byte {
 	record := appendText([]byte{recordFormat}, userName, user.Name)
 	record = appendText(record, userEmail, user.Email)
 	record = appendText(record, userPasswordHash, user.PasswordHash)
-	return appendTime(record, userCreatedAt, user.CreatedAt)
+	record = appendTime(record, userCreatedAt, user.CreatedAt)
+	return appendNumber(record, userRole, roleNumber(user.Role))
+}
+
+// roleNumber returns a role as records keep it.
+func roleNumber(role store.Role) uint64 { return uint64(role) }
+
+func roleAt(value []byte) (store.Role, error) {
+	n, err := number(value)
+	if err == nil && n > uint64(store.RoleOwner) {
+		// What a later version lets a user do is nothing to guess.
+		err = fmt.Errorf("a role %d, which this version does not know: %w", n, ErrNewer)
+	}
+	return store.Role(n), err
 }
 
 func decodeUser(record []byte) (*store.User, error) {
@@ -34,6 +47,8 @@ func decodeUser(record []byte) (*store.User, error) {
 			user.PasswordHash, err = text(f.value)
 		case userCreatedAt:
 			user.CreatedAt, err = moment(f.value)
+		case userRole:
+			user.Role, err = roleAt(f.value)
 		default:
 			err = unknownField(f.tag)
 		}
@@ -46,43 +61,4 @@ func decodeUser(record []byte) (*store.User, error) {
 		return nil, err
 	}
 	return user, nil
-}
-
-// The fields of a session's record, whose place is the id.
-const (
-	sessionUser      = 2 // number
-	sessionCreatedAt = 4 // number: Unix time in microseconds, zigzag
-	sessionExpiresAt = 6 // the same
-)
-
-func encodeSession(session *store.Session) []byte {
-	record := appendNumber([]byte{recordFormat}, sessionUser, uint64(session.User))
-	record = appendTime(record, sessionCreatedAt, session.CreatedAt)
-	return appendTime(record, sessionExpiresAt, session.ExpiresAt)
-}
-
-func decodeSession(record []byte) (*store.Session, error) {
-	session := &store.Session{}
-	err := eachField(record, func(f field) (err error) {
-		var n uint64
-		switch f.tag {
-		case sessionUser:
-			n, err = positive(f.value)
-			session.User = apikey.UserID(n)
-		case sessionCreatedAt:
-			session.CreatedAt, err = moment(f.value)
-		case sessionExpiresAt:
-			session.ExpiresAt, err = moment(f.value)
-		default:
-			err = unknownField(f.tag)
-		}
-		return err
-	})
-	if err == nil && session.User == 0 {
-		err = fmt.Errorf("%w: a session without a user", errRecord)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return session, nil
 }

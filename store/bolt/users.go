@@ -12,27 +12,40 @@ import (
 
 // CreateUser implements [store.Users]. It returns an [*apikey.FieldError] for
 // a user that is not valid.
-func (s *Store) CreateUser(ctx context.Context, user *store.User) (*store.User, error) {
+func (s *Store) CreateUser(ctx context.Context, user *store.User, by store.Actor) (*store.User, error) {
 	if user.ID != 0 {
-		return nil, fmt.Errorf("creating user: expected no id, got %d", user.ID)
+		return nil, failed("creating user", idGiven("id", int64(user.ID)))
 	}
 	if err := user.Validate(); err != nil {
-		return nil, fmt.Errorf("creating user: %w", err)
+		return nil, failed("creating user", err)
 	}
-	created := *user
-	created.CreatedAt = roundedTime(user.CreatedAt)
-	record := encodeUser(&created)
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
-		created.ID, err = nextID[apikey.UserID](tx, usersBucket)
-		if err != nil {
+	created, by := store.StoredUser(user), by.Stored()
+	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+		if err := createUser(tx, created); err != nil {
 			return err
 		}
-		return insertUser(tx, &created, record)
+		return s.note(tx, store.UserEvent(store.ActionCreateUser, nil, created, by))
 	})
 	if err != nil {
 		return nil, failed("creating user", err)
 	}
-	return &created, nil
+	return created, nil
+}
+
+// createUser puts a user under a new id. The first one is an owner: nobody
+// could make one otherwise.
+func createUser(tx *boltfile.Tx, user *store.User) error {
+	count, err := tx.Count(usersBucket)
+	if err != nil {
+		return err
+	}
+	if count == 0 {
+		user.Role = store.RoleOwner
+	}
+	if user.ID, err = nextID[apikey.UserID](tx, usersBucket); err != nil {
+		return err
+	}
+	return insertUser(tx, user, encodeUser(user))
 }
 
 // insertUser puts a user that has its id, and its logins, or returns ErrExists.
@@ -49,18 +62,28 @@ func insertUser(tx *boltfile.Tx, user *store.User, record []byte) error {
 		return err
 	}
 	for _, login := range loginsOf(user) {
-		taken, err := tx.Get(loginsBucket, []byte(login.text))
-		if err != nil {
-			return err
-		}
-		if taken != nil {
-			return &apikey.FieldError{Field: login.field, Err: store.ErrExists}
-		}
-		if err := tx.Put(loginsBucket, []byte(login.text), place); err != nil {
+		if err := putLogin(tx, login, place); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// putLogin makes a login lead to a user, or returns ErrExists.
+func putLogin(tx *boltfile.Tx, login login, place []byte) error {
+	if err := loginFree(tx, login); err != nil {
+		return err
+	}
+	return tx.Put(loginsBucket, []byte(login.text), place)
+}
+
+// loginFree returns ErrExists where a login is a user's.
+func loginFree(tx *boltfile.Tx, login login) error {
+	taken, err := tx.Get(loginsBucket, []byte(login.text))
+	if err == nil && taken != nil {
+		err = &apikey.FieldError{Field: login.field, Err: store.ErrExists}
+	}
+	return err
 }
 
 type login struct{ field, text string }
@@ -138,15 +161,7 @@ func (s *Store) User(ctx context.Context, id apikey.UserID) (*store.User, error)
 func (s *Store) ListUsers(ctx context.Context) ([]*store.User, error) {
 	var users []*store.User
 	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
-		return scan(ctx, tx, usersBucket, nil, func(place, _ []byte) error {
-			id, err := idAt[apikey.UserID](place)
-			if err != nil {
-				return err
-			}
-			user, err := loadUser(tx, id)
-			if err != nil {
-				return err
-			}
+		return eachUser(ctx, tx, func(user *store.User) error {
 			users = append(users, user)
 			return nil
 		})
@@ -157,27 +172,17 @@ func (s *Store) ListUsers(ctx context.Context) ([]*store.User, error) {
 	return users, nil
 }
 
-// SetPasswordHash implements [store.Users].
-func (s *Store) SetPasswordHash(ctx context.Context, id apikey.UserID, hash string) error {
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
-		place := idKey(id)
-		record, err := tx.Get(usersBucket, place)
+// eachUser calls fn with all users by ascending id.
+func eachUser(ctx context.Context, tx *boltfile.Tx, fn func(*store.User) error) error {
+	return scan(ctx, tx, usersBucket, nil, func(place, _ []byte) error {
+		id, err := idAt[apikey.UserID](place)
 		if err != nil {
 			return err
 		}
-		if record == nil {
-			return store.ErrNotFound
-		}
-		changed, err := setField(record, userPasswordHash, []byte(hash))
+		user, err := loadUser(tx, id)
 		if err != nil {
-			return unreadable("user", int64(id), err)
-		}
-		if err := tx.Put(usersBucket, place, changed); err != nil {
 			return err
 		}
-		return tx.Scan(signedInBucket, place, func(entry, _ []byte) error {
-			return removeIndexed(tx, entry)
-		})
+		return fn(user)
 	})
-	return failed(fmt.Sprintf("changing the password of user %d", id), err)
 }

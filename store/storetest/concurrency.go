@@ -20,7 +20,7 @@ var concurrencyTests = []test{
 		made := make([]*apikey.Key, 200)
 		together(8, func(worker int) {
 			for i := worker; i < len(made); i += 8 {
-				key, err := s.CreateKey(background(), &apikey.Key{Hash: hashOf(uint64(1e6 + i)), Name: "key", Owner: user.ID})
+				key, err := s.CreateKey(background(), &apikey.Key{Hash: hashOf(uint64(1e6 + i)), Name: "key", Owner: user.ID}, by)
 				if err != nil {
 					t.Errorf("creating: %v", err)
 					return
@@ -51,7 +51,7 @@ var concurrencyTests = []test{
 				if worker%2 == 1 {
 					user = &store.User{Name: fmt.Sprintf("other%d-%d", round, worker), Email: user.Name}
 				}
-				_, err := s.CreateUser(background(), user)
+				_, err := s.CreateUser(background(), user, by)
 				if err == nil {
 					won.Add(1)
 				} else if !errors.Is(err, store.ErrExists) {
@@ -69,7 +69,7 @@ var concurrencyTests = []test{
 			var won atomic.Int32
 			together(6, func(worker int) {
 				if worker < 2 {
-					_, err := s.DeleteKey(background(), 0, key.ID)
+					_, err := s.DeleteKey(background(), 0, key.ID, by)
 					if err == nil {
 						won.Add(1)
 					} else if !errors.Is(err, store.ErrNotFound) {
@@ -103,7 +103,7 @@ var concurrencyTests = []test{
 			old := s.session(user, time.Hour)
 			together(2, func(worker int) {
 				if worker == 0 {
-					if err := s.SetPasswordHash(background(), user.ID, "$argon2id$new"); err != nil {
+					if err := s.SetPasswordHash(background(), user.ID, "", "$argon2id$new", nil, by); err != nil {
 						t.Error(err)
 					}
 					if _, err := s.FindSession(background(), old.ID); !errors.Is(err, store.ErrNotFound) {
@@ -141,7 +141,7 @@ var concurrencyTests = []test{
 				}
 				cancel()
 			}()
-			_, err := s.CreateKey(ctx, &apikey.Key{Hash: hash, Name: "key", Owner: user.ID})
+			_, err := s.CreateKey(ctx, &apikey.Key{Hash: hash, Name: "key", Owner: user.ID}, by)
 			<-gone
 			if acknowledged[hash] = err == nil; err != nil && !(errors.Is(err, store.ErrUnavailable) && errors.Is(err, context.Canceled)) {
 				t.Fatalf("creating: %v", err)
@@ -176,7 +176,7 @@ var concurrencyTests = []test{
 			}
 			for i := range 2000 {
 				hash := hashOf(uint64(1e6 + worker*1e5 + i))
-				_, err := s.CreateKey(background(), &apikey.Key{Hash: hash, Name: "key", Owner: user.ID})
+				_, err := s.CreateKey(background(), &apikey.Key{Hash: hash, Name: "key", Owner: user.ID}, by)
 				if err != nil {
 					if !errors.Is(err, store.ErrClosed) {
 						t.Errorf("creating: %v", err)

@@ -50,28 +50,28 @@ func (s *subject) calls() []call {
 			return err
 		}},
 		{"CreateKey", true, func(ctx context.Context) error {
-			_, err := s.CreateKey(ctx, &apikey.Key{Hash: s.hash(), Name: "new", Owner: user.ID})
+			_, err := s.CreateKey(ctx, &apikey.Key{Hash: s.hash(), Name: "new", Owner: user.ID}, by)
 			return err
 		}},
 		{"DeleteKey", true, func(ctx context.Context) error {
-			_, err := s.DeleteKey(ctx, 0, doomed.ID)
+			_, err := s.DeleteKey(ctx, 0, doomed.ID, by)
 			return err
 		}},
 		{"TouchKeys", true, func(ctx context.Context) error {
 			return s.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: day})
 		}},
 		{"CreateUser", true, func(ctx context.Context) error {
-			_, err := s.CreateUser(ctx, &store.User{Name: "new" + s.hash().String()[:8]})
+			_, err := s.CreateUser(ctx, &store.User{Name: "new" + s.hash().String()[:8]}, by)
 			return err
 		}},
 		{"SetPasswordHash", true, func(ctx context.Context) error {
-			return s.SetPasswordHash(ctx, user.ID, "$argon2id$canary")
+			return s.SetPasswordHash(ctx, user.ID, "", "$argon2id$canary", nil, by)
 		}},
 		{"CreateSession", true, func(ctx context.Context) error {
-			return s.CreateSession(ctx, &store.Session{ID: store.SessionID(s.hash()), User: user.ID, ExpiresAt: day})
+			return s.CreateSession(ctx, &store.Session{ID: store.SessionID(s.hash()), User: user.ID, ExpiresAt: day}, by)
 		}},
 		{"DeleteSession", true, func(ctx context.Context) error {
-			return s.DeleteSession(ctx, session.ID)
+			return s.DeleteSession(ctx, session.ID, by)
 		}},
 		{"DeleteExpiredSessions", true, func(ctx context.Context) error {
 			_, err := s.DeleteExpiredSessions(ctx, day.Add(24*time.Hour))
@@ -125,10 +125,10 @@ var dutyTests = []test{
 	}},
 	{"what was acknowledged is there after reopening", func(t *testing.T, s *subject) {
 		user := s.user("ada")
-		full, err := s.CreateKey(background(), fullKey(t, user, s.hash()))
+		full, err := s.CreateKey(background(), fullKey(t, user, s.hash()), by)
 		s.check(err)
 		gone, session := s.key(user, "gone"), s.session(user, time.Hour)
-		_, err = s.DeleteKey(background(), 0, gone.ID)
+		_, err = s.DeleteKey(background(), 0, gone.ID, by)
 		s.check(err)
 		for range 3 {
 			s.reopen()
@@ -148,16 +148,16 @@ var dutyTests = []test{
 	{"nothing that went in is kept", func(t *testing.T, s *subject) {
 		user := s.user("ada")
 		key := fullKey(t, user, s.hash())
-		created, err := s.CreateKey(background(), key)
+		created, err := s.CreateKey(background(), key, by)
 		s.check(err)
 		want := created.Clone()
 		spoil(key)
 		session := &store.Session{ID: store.SessionID(s.hash()), User: user.ID, CreatedAt: day, ExpiresAt: day}
-		s.check(s.CreateSession(background(), session))
+		s.check(s.CreateSession(background(), session, by))
 		id := session.ID
 		*session = store.Session{}
 		given := &store.User{Name: "bob", Email: "bob@example.io", CreatedAt: day}
-		bob, err := s.CreateUser(background(), given)
+		bob, err := s.CreateUser(background(), given, by)
 		s.check(err)
 		*given = store.User{}
 		used := map[apikey.KeyID]time.Time{bobsKey(s, bob).ID: day}
@@ -176,7 +176,7 @@ var dutyTests = []test{
 		same(t, "user", again, &store.User{ID: bob.ID, Name: "bob", Email: "bob@example.io", CreatedAt: day})
 	}},
 	{"users and sessions that came out are the caller's", func(t *testing.T, s *subject) {
-		user, err := s.CreateUser(background(), &store.User{Name: "ada", CreatedAt: day})
+		user, err := s.CreateUser(background(), &store.User{Name: "ada", CreatedAt: day}, by)
 		s.check(err)
 		session := s.session(user, time.Hour)
 		want := *user
@@ -201,13 +201,13 @@ var dutyTests = []test{
 		}
 	}},
 	{"a key that came out stays as it was, whatever changes afterwards", func(t *testing.T, s *subject) {
-		created, err := s.CreateKey(background(), fullKey(t, s.user("ada"), s.hash()))
+		created, err := s.CreateKey(background(), fullKey(t, s.user("ada"), s.hash()), by)
 		s.check(err)
 		found, err := s.FindKey(background(), created.Hash)
 		s.check(err)
 		before := found.Clone()
 		s.check(s.TouchKeys(background(), map[apikey.KeyID]time.Time{found.ID: day.Add(time.Hour)}))
-		_, err = s.DeleteKey(background(), 0, found.ID)
+		_, err = s.DeleteKey(background(), 0, found.ID, by)
 		s.check(err)
 		for i := range 50 {
 			s.key(s.user("filler"+strings.Repeat("x", i%20)+s.hash().String()[:8]), strings.Repeat("x", i%90+1))
@@ -219,18 +219,18 @@ var dutyTests = []test{
 		user := s.user("ada")
 		session := s.session(user, time.Hour)
 		canary := "$argon2id$canary"
-		_, taken := s.CreateUser(background(), &store.User{Name: "ada", PasswordHash: canary})
-		_, invalid := s.CreateUser(background(), &store.User{Name: "ADA", PasswordHash: canary})
+		_, taken := s.CreateUser(background(), &store.User{Name: "ada", PasswordHash: canary}, by)
+		_, invalid := s.CreateUser(background(), &store.User{Name: "ADA", PasswordHash: canary}, by)
 		errs := []error{
 			taken, invalid,
-			s.SetPasswordHash(background(), 99, canary),
-			s.CreateSession(background(), session),
-			s.CreateSession(background(), &store.Session{ID: store.SessionID(s.hash()), User: 99}),
+			s.SetPasswordHash(background(), 99, "", canary, nil, by),
+			s.CreateSession(background(), session, by),
+			s.CreateSession(background(), &store.Session{ID: store.SessionID(s.hash()), User: 99}, by),
 		}
 		_, err := s.FindSession(background(), store.SessionID(s.hash()))
 		errs = append(errs, err)
 		s.check(s.Close())
-		errs = append(errs, s.SetPasswordHash(background(), user.ID, canary), s.CreateSession(background(), session), s.DeleteSession(background(), session.ID))
+		errs = append(errs, s.SetPasswordHash(background(), user.ID, "", canary, nil, by), s.CreateSession(background(), session, by), s.DeleteSession(background(), session.ID, by))
 		for i, err := range errs {
 			if err == nil {
 				t.Fatalf("call %d did not fail", i)

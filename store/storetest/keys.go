@@ -18,7 +18,7 @@ var keyTests = []test{
 			{Hash: s.hash(), Name: "bare", Owner: user.ID},
 			{Hash: s.hash(), Name: "old", Owner: user.ID, CreatedAt: time.Date(1901, 1, 1, 0, 0, 0, 1000, time.UTC)},
 		} {
-			created, err := s.CreateKey(background(), key)
+			created, err := s.CreateKey(background(), key, by)
 			s.check(err)
 			want := key.Clone()
 			want.ID = created.ID
@@ -35,7 +35,7 @@ var keyTests = []test{
 	{"times are kept in UTC and whole microseconds, last use in whole seconds", func(t *testing.T, s *subject) {
 		at := day.Add(999 * time.Nanosecond).In(time.FixedZone("elsewhere", 3600))
 		key := &apikey.Key{Hash: s.hash(), Name: "zoned", Owner: s.user("ada").ID, CreatedAt: at, LastUsedAt: at}
-		created, err := s.CreateKey(background(), key)
+		created, err := s.CreateKey(background(), key, by)
 		s.check(err)
 		found, err := s.FindKey(background(), key.Hash)
 		s.check(err)
@@ -69,7 +69,7 @@ var keyTests = []test{
 			"no origin":  {Hash: s.hash(), Name: "a", Owner: user.ID, AllowedOrigins: []apikey.OriginPattern{{}}},
 			"high limit": {Hash: s.hash(), Name: "a", Owner: user.ID, RateLimitPerHour: apikey.MaxRateLimit + 1},
 		} {
-			if _, err := s.CreateKey(background(), key); err == nil {
+			if _, err := s.CreateKey(background(), key, by); err == nil {
 				t.Errorf("%s: no error", name)
 			}
 			_, err := s.FindKey(background(), key.Hash)
@@ -78,7 +78,7 @@ var keyTests = []test{
 	}},
 	{"CreateKey for an owner who does not exist is ErrNotFound", func(t *testing.T, s *subject) {
 		for _, owner := range []apikey.UserID{0, 1, -1, 1 << 62} {
-			_, err := s.CreateKey(background(), &apikey.Key{Hash: s.hash(), Name: "orphan", Owner: owner})
+			_, err := s.CreateKey(background(), &apikey.Key{Hash: s.hash(), Name: "orphan", Owner: owner}, by)
 			s.want(err, store.ErrNotFound)
 		}
 		keys, err := s.ListKeys(background(), 0)
@@ -88,7 +88,7 @@ var keyTests = []test{
 	{"CreateKey with a hash that is taken is ErrExists and changes nothing", func(t *testing.T, s *subject) {
 		ada, bob := s.user("ada"), s.user("bob")
 		key := s.key(ada, "first")
-		_, err := s.CreateKey(background(), &apikey.Key{Hash: key.Hash, Name: "second", Owner: bob.ID})
+		_, err := s.CreateKey(background(), &apikey.Key{Hash: key.Hash, Name: "second", Owner: bob.ID}, by)
 		s.want(err, store.ErrExists)
 		found, err := s.FindKey(background(), key.Hash)
 		s.check(err)
@@ -122,12 +122,12 @@ var keyTests = []test{
 	}},
 	{"DeleteKey removes a key and returns what it was", func(t *testing.T, s *subject) {
 		user := s.user("ada")
-		key, err := s.CreateKey(background(), fullKey(t, user, s.hash()))
+		key, err := s.CreateKey(background(), fullKey(t, user, s.hash()), by)
 		s.check(err)
 		kept := s.key(user, "kept")
 		_, err = s.FindKey(background(), key.Hash)
 		s.check(err)
-		deleted, err := s.DeleteKey(background(), 0, key.ID)
+		deleted, err := s.DeleteKey(background(), 0, key.ID, by)
 		s.check(err)
 		same(t, "deleted", deleted, key)
 		for range 2 {
@@ -138,7 +138,7 @@ var keyTests = []test{
 				s.check(err)
 				same(t, "keys", keys, []*apikey.Key{kept})
 			}
-			_, err = s.DeleteKey(background(), 0, key.ID)
+			_, err = s.DeleteKey(background(), 0, key.ID, by)
 			s.want(err, store.ErrNotFound)
 			s.reopen()
 		}
@@ -147,19 +147,19 @@ var keyTests = []test{
 		ada, bob := s.user("ada"), s.user("bob")
 		key := s.key(ada, "ada's")
 		for _, owner := range []apikey.UserID{bob.ID, -1, 1 << 40} {
-			deleted, err := s.DeleteKey(background(), owner, key.ID)
+			deleted, err := s.DeleteKey(background(), owner, key.ID, by)
 			s.want(err, store.ErrNotFound)
 			same(t, "deleted", deleted, (*apikey.Key)(nil))
 		}
 		found, err := s.FindKey(background(), key.Hash)
 		s.check(err)
 		same(t, "found", found, key)
-		_, err = s.DeleteKey(background(), ada.ID, key.ID)
+		_, err = s.DeleteKey(background(), ada.ID, key.ID, by)
 		s.check(err)
 	}},
 	{"DeleteKey of an id that never was is ErrNotFound", func(_ *testing.T, s *subject) {
 		for _, id := range []apikey.KeyID{0, 1, -1, 1 << 62} {
-			_, err := s.DeleteKey(background(), 0, id)
+			_, err := s.DeleteKey(background(), 0, id, by)
 			s.want(err, store.ErrNotFound)
 		}
 	}},
@@ -172,7 +172,7 @@ var keyTests = []test{
 				t.Fatalf("id %d after %d", key.ID, last)
 			}
 			last = key.ID
-			_, err := s.DeleteKey(background(), 0, key.ID)
+			_, err := s.DeleteKey(background(), 0, key.ID, by)
 			s.check(err)
 			if i%2 == 1 {
 				s.reopen()
@@ -182,9 +182,9 @@ var keyTests = []test{
 	{"a deleted key's hash is free", func(t *testing.T, s *subject) {
 		user := s.user("ada")
 		key := s.key(user, "first")
-		_, err := s.DeleteKey(background(), 0, key.ID)
+		_, err := s.DeleteKey(background(), 0, key.ID, by)
 		s.check(err)
-		again, err := s.CreateKey(background(), &apikey.Key{Hash: key.Hash, Name: "second", Owner: user.ID})
+		again, err := s.CreateKey(background(), &apikey.Key{Hash: key.Hash, Name: "second", Owner: user.ID}, by)
 		s.check(err)
 		found, err := s.FindKey(background(), key.Hash)
 		s.check(err)
@@ -194,7 +194,7 @@ var keyTests = []test{
 	{"TouchKeys sets whole seconds, never moves a time back and skips what is gone", func(t *testing.T, s *subject) {
 		user := s.user("ada")
 		key, gone := s.key(user, "used"), s.key(user, "gone")
-		_, err := s.DeleteKey(background(), 0, gone.ID)
+		_, err := s.DeleteKey(background(), 0, gone.ID, by)
 		s.check(err)
 		for _, c := range []struct{ at, want time.Time }{
 			{day.Add(time.Hour + time.Millisecond), day.Add(time.Hour).Truncate(time.Second)},
@@ -219,7 +219,7 @@ var keyTests = []test{
 	{"an error never shows a hash", func(t *testing.T, s *subject) {
 		user := s.user("ada")
 		key := s.key(user, "first")
-		_, err := s.CreateKey(background(), &apikey.Key{Hash: key.Hash, Name: "second", Owner: user.ID})
+		_, err := s.CreateKey(background(), &apikey.Key{Hash: key.Hash, Name: "second", Owner: user.ID}, by)
 		_, other := s.FindKey(background(), s.hash())
 		for _, err := range []error{err, other} {
 			if strings.Contains(err.Error(), key.Hash.String()[:8]) {

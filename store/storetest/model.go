@@ -88,7 +88,7 @@ func (m *model) createUser(t *rapid.T) {
 	if m.find(user.Name) != nil || user.Email != "" && m.find(user.Email) != nil {
 		want = store.ErrExists
 	}
-	created, err := m.CreateUser(background(), user)
+	created, err := m.CreateUser(background(), user, by)
 	agree(t, "creating user", err, want)
 	if err == nil {
 		if created.ID <= m.lastUser {
@@ -106,10 +106,10 @@ func (m *model) setPassword(t *rapid.T) {
 	id, hash := drawUserID.Draw(t, "id"), rapid.StringMatching(`[a-z$]{0,20}`).Draw(t, "hash")
 	user, found := m.users[id]
 	if !found {
-		agree(t, "setting password", m.SetPasswordHash(background(), id, hash), store.ErrNotFound)
+		agree(t, "setting password", m.SetPasswordHash(background(), id, "", hash, nil, by), store.ErrNotFound)
 		return
 	}
-	agree(t, "setting password", m.SetPasswordHash(background(), id, hash), nil)
+	agree(t, "setting password", m.SetPasswordHash(background(), id, "", hash, nil, by), nil)
 	user.PasswordHash = hash
 	maps.DeleteFunc(m.sessions, func(_ store.SessionID, session *store.Session) bool { return session.User == id })
 }
@@ -148,7 +148,7 @@ func (m *model) createKey(t *rapid.T) {
 	if m.users[key.Owner] == nil {
 		want = store.ErrNotFound
 	}
-	created, err := m.CreateKey(background(), key)
+	created, err := m.CreateKey(background(), key, by)
 	agree(t, "creating key", err, want)
 	if err == nil {
 		if created.ID <= m.lastKey {
@@ -165,7 +165,7 @@ func (m *model) createKey(t *rapid.T) {
 func (m *model) deleteKey(t *rapid.T) {
 	owner, id := drawUserID.Draw(t, "owner"), drawKeyID.Draw(t, "id")
 	key := m.keys[id]
-	deleted, err := m.DeleteKey(background(), owner, id)
+	deleted, err := m.DeleteKey(background(), owner, id, by)
 	if key == nil || owner != 0 && key.Owner != owner {
 		agree(t, "deleting key", err, store.ErrNotFound)
 		return
@@ -211,7 +211,7 @@ func (m *model) createSession(t *rapid.T) {
 		ID: store.SessionID(drawHash.Draw(t, "id")), User: drawUserID.Draw(t, "user"),
 		CreatedAt: at(drawSeconds.Draw(t, "created")), ExpiresAt: at(drawSeconds.Draw(t, "expires")),
 	}
-	err := m.CreateSession(background(), session)
+	err := m.CreateSession(background(), session, by)
 	switch {
 	case m.users[session.User] == nil:
 		agree(t, "creating session", err, store.ErrNotFound)
@@ -225,7 +225,7 @@ func (m *model) createSession(t *rapid.T) {
 
 func (m *model) deleteSession(t *rapid.T) {
 	id := store.SessionID(drawHash.Draw(t, "id"))
-	agree(t, "deleting session", m.DeleteSession(background(), id), nil)
+	agree(t, "deleting session", m.DeleteSession(background(), id, by), nil)
 	delete(m.sessions, id)
 }
 

@@ -113,10 +113,13 @@ func hashOf(n uint64) apikey.Hash {
 // day is the moment at which everything in the suite is made.
 var day = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
+// by is who makes everything in the suite.
+var by = store.Actor{Kind: store.ActorOperator, Name: "tester", Address: netip.MustParseAddr("203.0.113.7"), At: day}
+
 // user makes a user with this name.
 func (s *subject) user(name string) *store.User {
 	s.t.Helper()
-	user, err := s.CreateUser(background(), &store.User{Name: name, PasswordHash: "$argon2id$" + name, CreatedAt: day})
+	user, err := s.CreateUser(background(), &store.User{Name: name, PasswordHash: "$argon2id$" + name, CreatedAt: day}, by)
 	s.check(err)
 	return user
 }
@@ -126,7 +129,7 @@ func (s *subject) key(owner *store.User, name string) *apikey.Key {
 	s.t.Helper()
 	key, err := s.CreateKey(background(), &apikey.Key{
 		Hash: s.hash(), Hint: "tk_…a1B2", Name: name, Owner: owner.ID, OwnerName: owner.Name, CreatedAt: day,
-	})
+	}, by)
 	s.check(err)
 	return key
 }
@@ -135,7 +138,7 @@ func (s *subject) key(owner *store.User, name string) *apikey.Key {
 func (s *subject) session(user *store.User, after time.Duration) *store.Session {
 	s.t.Helper()
 	session := &store.Session{ID: store.SessionID(s.hash()), User: user.ID, CreatedAt: day, ExpiresAt: day.Add(after)}
-	s.check(s.CreateSession(background(), session))
+	s.check(s.CreateSession(background(), session, by))
 	return session
 }
 

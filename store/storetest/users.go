@@ -17,7 +17,7 @@ var userTests = []test{
 			{Name: "eve@example.io", Email: "eve@example.io", CreatedAt: day},
 			{Name: "joe@example.io", Email: "joe@example.com"},
 		} {
-			created, err := s.CreateUser(background(), user)
+			created, err := s.CreateUser(background(), user, by)
 			s.check(err)
 			want := *user
 			want.ID = created.ID
@@ -40,7 +40,7 @@ var userTests = []test{
 	}},
 	{"times are kept in UTC and whole microseconds", func(t *testing.T, s *subject) {
 		at := day.Add(999 * time.Nanosecond).In(time.FixedZone("elsewhere", 3600))
-		user, err := s.CreateUser(background(), &store.User{Name: "ada", CreatedAt: at})
+		user, err := s.CreateUser(background(), &store.User{Name: "ada", CreatedAt: at}, by)
 		s.check(err)
 		same(t, "creation", user.CreatedAt, day)
 	}},
@@ -57,7 +57,7 @@ var userTests = []test{
 		}
 	}},
 	{"a name or address that is taken, as either, is ErrExists and changes nothing", func(t *testing.T, s *subject) {
-		_, err := s.CreateUser(background(), &store.User{Name: "ada@example.io", Email: "ada@example.com"})
+		_, err := s.CreateUser(background(), &store.User{Name: "ada@example.io", Email: "ada@example.com"}, by)
 		s.check(err)
 		for name, user := range map[string]*store.User{
 			"name as name":       {Name: "ada@example.io", Email: "new@example.io"},
@@ -65,7 +65,7 @@ var userTests = []test{
 			"address as name":    {Name: "ada@example.com", Email: "new@example.io"},
 			"address as address": {Name: "new", Email: "ada@example.com"},
 		} {
-			_, err := s.CreateUser(background(), user)
+			_, err := s.CreateUser(background(), user, by)
 			if s.want(err, store.ErrExists); err == nil {
 				t.Error(name)
 			}
@@ -86,7 +86,7 @@ var userTests = []test{
 		for _, user := range []*store.User{
 			{ID: 3, Name: "ada"}, {}, {Name: "Ada"}, {Name: "ada "}, {Name: "аda"}, {Name: "ada", Email: "Ada@example.io"}, {Name: "ada", Email: "ada"},
 		} {
-			if _, err := s.CreateUser(background(), user); err == nil {
+			if _, err := s.CreateUser(background(), user, by); err == nil {
 				t.Errorf("%+v: no error", user)
 			}
 		}
@@ -114,7 +114,7 @@ var userTests = []test{
 			ended = append(ended, s.session(ada, time.Duration(i)*time.Hour))
 		}
 		kept := s.session(bob, time.Hour)
-		s.check(s.SetPasswordHash(background(), ada.ID, "$argon2id$new"))
+		s.check(s.SetPasswordHash(background(), ada.ID, "", "$argon2id$new", nil, by))
 		want := *ada
 		want.PasswordHash = "$argon2id$new"
 		for range 2 {
@@ -138,13 +138,13 @@ var userTests = []test{
 	}},
 	{"SetPasswordHash of a user who does not exist is ErrNotFound", func(_ *testing.T, s *subject) {
 		for _, id := range []apikey.UserID{0, -1, 1, 1 << 62} {
-			s.want(s.SetPasswordHash(background(), id, "$argon2id$canary"), store.ErrNotFound)
+			s.want(s.SetPasswordHash(background(), id, "", "$argon2id$canary", nil, by), store.ErrNotFound)
 		}
 	}},
 	{"an empty password hash is kept", func(t *testing.T, s *subject) {
 		user := s.user("ada")
 		for _, hash := range []string{"", "$argon2id$again", ""} {
-			s.check(s.SetPasswordHash(background(), user.ID, hash))
+			s.check(s.SetPasswordHash(background(), user.ID, "", hash, nil, by))
 			found, err := s.FindUser(background(), "ada")
 			s.check(err)
 			same(t, "hash", found.PasswordHash, hash)
@@ -168,7 +168,7 @@ var sessionTests = []test{
 	{"CreateSession for a user who does not exist is ErrNotFound", func(_ *testing.T, s *subject) {
 		for _, id := range []apikey.UserID{0, -1, 1, 1 << 62} {
 			session := &store.Session{ID: store.SessionID(s.hash()), User: id, CreatedAt: day, ExpiresAt: day}
-			s.want(s.CreateSession(background(), session), store.ErrNotFound)
+			s.want(s.CreateSession(background(), session, by), store.ErrNotFound)
 			_, err := s.FindSession(background(), session.ID)
 			s.want(err, store.ErrNotFound)
 		}
@@ -176,11 +176,11 @@ var sessionTests = []test{
 	{"CreateSession with an id that is taken is ErrExists and changes nothing", func(t *testing.T, s *subject) {
 		ada, bob := s.user("ada"), s.user("bob")
 		session := s.session(ada, time.Hour)
-		s.want(s.CreateSession(background(), &store.Session{ID: session.ID, User: bob.ID, ExpiresAt: day}), store.ErrExists)
+		s.want(s.CreateSession(background(), &store.Session{ID: session.ID, User: bob.ID, ExpiresAt: day}, by), store.ErrExists)
 		found, err := s.FindSession(background(), session.ID)
 		s.check(err)
 		same(t, "session", found, session)
-		s.check(s.SetPasswordHash(background(), bob.ID, "$argon2id$new"))
+		s.check(s.SetPasswordHash(background(), bob.ID, "", "$argon2id$new", nil, by))
 		_, err = s.FindSession(background(), session.ID)
 		s.check(err)
 	}},
@@ -188,14 +188,14 @@ var sessionTests = []test{
 		user := s.user("ada")
 		session, kept := s.session(user, time.Hour), s.session(user, time.Hour)
 		for range 2 {
-			s.check(s.DeleteSession(background(), session.ID))
+			s.check(s.DeleteSession(background(), session.ID, by))
 			_, err := s.FindSession(background(), session.ID)
 			s.want(err, store.ErrNotFound)
 			_, err = s.FindSession(background(), kept.ID)
 			s.check(err)
 			s.reopen()
 		}
-		s.check(s.DeleteSession(background(), store.SessionID{}))
+		s.check(s.DeleteSession(background(), store.SessionID{}, by))
 	}},
 	{"DeleteExpiredSessions removes those that ended before now, and counts them", func(t *testing.T, s *subject) {
 		user := s.user("ada")

@@ -1,0 +1,149 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tokenkithq/authz/internal/boltfile"
+	"github.com/tokenkithq/authz/store"
+)
+
+// pruneStep is how many old events go with a new one at most, where more are
+// kept than may be.
+const pruneStep = 64
+
+// note appends an event to the audit log. It is part of the change that the
+// event tells of.
+func (s *Store) note(tx *boltfile.Tx, event *store.Event) error {
+	id, err := nextID[int64](tx, eventsBucket)
+	if err != nil {
+		return err
+	}
+	if err := tx.Put(eventsBucket, idKey(id), encodeEvent(event)); err != nil {
+		return err
+	}
+	count, err := tx.Count(eventsBucket)
+	if err != nil || count <= s.events {
+		return err
+	}
+	excess := min(count-s.events, pruneStep)
+	err = tx.Scan(eventsBucket, nil, func(place, _ []byte) error {
+		if excess == 0 {
+			return errStop
+		}
+		excess--
+		return tx.Delete(eventsBucket, place)
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+// AppendEvent implements [store.Audit]. It returns an [*apikey.FieldError] for
+// an event that is not valid.
+func (s *Store) AppendEvent(ctx context.Context, event *store.Event) error {
+	if event.ID != 0 {
+		return failed("noting an event", idGiven("id", int64(event.ID)))
+	}
+	if err := event.Validate(); err != nil {
+		return failed("noting an event", err)
+	}
+	kept := event.Stored()
+	return failed("noting an event", s.file.Update(ctx, func(tx *boltfile.Tx) error { return s.note(tx, kept) }))
+}
+
+// ListEvents implements [store.Audit]. It reads backwards from the newest
+// event and stops when it has enough; a filter that describes few of them
+// reads the whole log.
+func (s *Store) ListEvents(ctx context.Context, filter store.EventFilter) ([]*store.Event, error) {
+	var events []*store.Event
+	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+		if s.first {
+			return nil
+		}
+		size := filter.Size()
+		return eachEventBackwards(ctx, tx, filter.Before, func(event *store.Event) error {
+			if filter.Matches(event) {
+				events = append(events, event)
+			}
+			if len(events) == size {
+				return errStop
+			}
+			return nil
+		})
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return nil, failed("listing events", err)
+	}
+	return events, nil
+}
+
+// eachEventBackwards calls fn with the events below an id, or with all where it
+// is zero, by descending id. Ids follow each other but for what is older than
+// all events, so going down by one finds each.
+func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn func(*store.Event) error) error {
+	oldest, found, err := oldestEvent(tx)
+	if err != nil || !found {
+		return err
+	}
+	last, err := tx.Sequence(eventsBucket)
+	if err != nil {
+		return err
+	}
+	if before == 0 || before > last {
+		before = last + 1
+	}
+	for id := before - 1; id >= oldest && id > 0; id-- {
+		if id%256 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		event, err := loadEvent(tx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func oldestEvent(tx *boltfile.Tx) (id uint64, found bool, err error) {
+	err = tx.Scan(eventsBucket, nil, func(place, _ []byte) error {
+		oldest, err := idAt[int64](place)
+		if err != nil {
+			return err
+		}
+		id, found = uint64(oldest), true
+		return errStop
+	})
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return id, found, err
+}
+
+// loadEvent reads an event, or returns ErrNotFound.
+func loadEvent(tx *boltfile.Tx, id uint64) (*store.Event, error) {
+	record, err := tx.Get(eventsBucket, idKey(int64(id)))
+	if err != nil {
+		return nil, err
+	}
+	if record == nil {
+		return nil, store.ErrNotFound
+	}
+	return eventOf(id, record)
+}
+
+func eventOf(id uint64, record []byte) (*store.Event, error) {
+	event, err := decodeEvent(record)
+	if err != nil {
+		return nil, unreadable("event", int64(id), err)
+	}
+	event.ID = id
+	return event, nil
+}
