@@ -223,12 +223,29 @@ func (b *builder) accessLog() []*accesslogv3.AccessLog {
 	if b.AccessLog == "" {
 		return nil
 	}
-	fields := map[string]*structpb.Value{}
-	for name, format := range map[string]string{
+	values := map[string]*structpb.Value{}
+	for name, format := range accessLogFields() {
+		values[name] = structpb.NewStringValue(format)
+	}
+	return []*accesslogv3.AccessLog{{
+		Name: "envoy.access_loggers.file",
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: b.any(&filelogv3.FileAccessLog{
+			Path: b.AccessLog,
+			AccessLogFormat: &filelogv3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
+				Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: &structpb.Struct{Fields: values}},
+			}},
+		})},
+	}}
+}
+
+// accessLogFields are the fields of a line of the access log. Envoy's names
+// for values must not show a query, which may hold a key.
+func accessLogFields() map[string]string {
+	return map[string]string{
 		"time":       "%START_TIME%",
 		"method":     "%REQ(:METHOD)%",
 		"host":       "%REQ(:AUTHORITY)%",
-		"path":       "%PATH(NQ)%", // a query may hold a key
+		"path":       "%PATH(NQ)%",
 		"protocol":   "%PROTOCOL%",
 		"status":     "%RESPONSE_CODE%",
 		"details":    "%RESPONSE_CODE_DETAILS%",
@@ -240,16 +257,5 @@ func (b *builder) accessLog() []*accesslogv3.AccessLog {
 		"request_id": "%REQ(X-REQUEST-ID)%",
 		"key_id":     "%DYNAMIC_METADATA(" + authzFilter + ":key_id)%",
 		"reason":     "%DYNAMIC_METADATA(" + authzFilter + ":reason)%",
-	} {
-		fields[name] = structpb.NewStringValue(format)
 	}
-	return []*accesslogv3.AccessLog{{
-		Name: "envoy.access_loggers.file",
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: b.any(&filelogv3.FileAccessLog{
-			Path: b.AccessLog,
-			AccessLogFormat: &filelogv3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
-				Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: &structpb.Struct{Fields: fields}},
-			}},
-		})},
-	}}
 }

@@ -38,6 +38,36 @@ type Route struct {
 	Cost int
 }
 
+// ParseRoute reads a route as text: its path and its rules, apart by spaces,
+// each of "public", "anonymous", "scope=NAME" and "cost=N".
+func ParseRoute(text string) (Route, error) {
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return Route{}, errors.New("expected a path and rules, such as: /v1/reports scope=reports:read cost=10")
+	}
+	r := Route{Path: words[0]}
+	for _, word := range words[1:] {
+		name, value, _ := strings.Cut(word, "=")
+		switch {
+		case word == "public":
+			r.Public = true
+		case word == "anonymous":
+			r.Anonymous = true
+		case name == "scope" && value != "":
+			r.Scope = value
+		case name == "cost":
+			cost, err := strconv.Atoi(value)
+			if err != nil || cost < 1 {
+				return Route{}, fmt.Errorf("rule %q: expected a number of calls, such as cost=10", word)
+			}
+			r.Cost = cost
+		default:
+			return Route{}, fmt.Errorf("rule %q: expected public, anonymous, scope=NAME or cost=N", word)
+		}
+	}
+	return r, r.check()
+}
+
 // The names under which a route tells the service its rules, as context
 // extensions of a Check.
 const (

@@ -5,14 +5,18 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/tokenkithq/authz/envoy"
 )
 
 func newEnvoy(std streams) *cobra.Command {
-	cmd := &cobra.Command{Use: "envoy", Short: "Render Envoy configuration"}
-	cmd.AddCommand(newEnvoyConfig(std))
+	cmd := &cobra.Command{
+		Use:   "envoy",
+		Short: "Render configuration for Envoy, Istio and Envoy Gateway",
+		Long: `Render configuration for Envoy, Istio and Envoy Gateway. Whatever is rendered fails closed:
+a request that could not be decided is answered with 503.`,
+	}
+	cmd.AddCommand(newEnvoyConfig(std), newEnvoyFilter(std), newEnvoyIstio(std), newEnvoyGateway(std))
 	return cmd
 }
 
@@ -26,7 +30,13 @@ func newEnvoyConfig(std streams) *cobra.Command {
 before the key is asked for, identity headers cannot be forged, and what cannot be
 decided is answered with 503. The admin API's paths are served by the same listener.`,
 		Example: `  tokenkit-authz envoy config --upstream 127.0.0.1:8080 > envoy.yaml
-  envoy -c envoy.yaml`,
+  envoy -c envoy.yaml
+
+  # An upstream that serves gRPC, with TLS for clients
+  tokenkit-authz envoy config --upstream-protocol http2 --tls-cert /etc/tls/tls.crt --tls-key /etc/tls/tls.key
+
+  # Paths with rules of their own
+  tokenkit-authz envoy config --route '/healthz public' --route '/v1/reports scope=reports:read cost=10'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := envoy.Render(o)
@@ -42,30 +52,89 @@ decided is answered with 503. The admin API's paths are served by the same liste
 			return err
 		},
 	}
-	envoyFlags(cmd.Flags(), &o)
-	cmd.Flags().StringVar(&validate, "validate", "", "an Envoy program that must accept the result")
+	f := cmd.Flags()
+	listenFlags(f, &o)
+	addressFlags(f, &o, addresses{authz: "127.0.0.1:9001", adminAPI: "127.0.0.1:9002", upstream: "127.0.0.1:8080"})
+	filterFlags(f, &o)
+	f.StringVar(&validate, "validate", "", "an Envoy program that must accept the result")
 	return cmd
 }
 
-func envoyFlags(f *pflag.FlagSet, o *envoy.Options) {
-	f.StringVar(&o.Listen, "listen", "127.0.0.1:10000", "address that clients connect to")
-	f.StringVar(&o.EnvoyAdmin, "envoy-admin", "", "loopback address of Envoy's own admin interface (default: none)")
-	f.StringSliceVar(&o.Authz, "authz", []string{"127.0.0.1:9001"}, "the service's Check addresses, host:port or unix:/path; may be repeated")
-	f.DurationVar(&o.AuthzTimeout, "authz-timeout", 0, "how long one decision may take (default 250ms)")
-	f.StringVar(&o.AdminAPI, "admin-api", "127.0.0.1:9002", "address of the admin API")
-	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8080", "address of the API to protect")
-	f.DurationVar(&o.UpstreamTimeout, "upstream-timeout", 0, "how long an answer of the upstream may take (default 1m0s)")
-	f.StringSliceVar(&o.KeyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key, as the service is told")
-	f.BoolVar(&o.Bearer, "key-bearer", false, "show Authorization to the service, as it is told")
-	f.StringVar(&o.ClientAddressHeader, "client-address-header", "x-client-ip", "header that Envoy sets to the client's address")
-	f.IntVar(&o.TrustedHops, "trusted-hops", 0, "trusted proxies before this Envoy")
-	f.StringVar(&o.Identity.KeyID, "header-key-id", "x-api-key-id", "header with the key's id, as the service is told")
-	f.StringVar(&o.Identity.KeyName, "header-key-name", "x-api-key-name", "header with the key's name, as the service is told")
-	f.StringVar(&o.Identity.Owner, "header-owner", "x-api-key-owner", "header with the key's owner, as the service is told")
-	f.StringSliceVar(&o.Origins, "origin", nil, "web origin whose pages may read answers; may be repeated (default: any)")
-	f.StringSliceVar(&o.CORSHeaders, "cors-header", nil, "further request header that pages may send; may be repeated")
-	f.BoolVar(&o.EncodeRawHeaders, "encode-raw-headers", false, "send headers to the service as bytes")
-	f.StringVar(&o.AccessLog, "access-log", "", "file to log requests to as JSON, such as /dev/stdout (default: none)")
+func newEnvoyFilter(std streams) *cobra.Command {
+	var o envoy.Options
+	cmd := &cobra.Command{
+		Use:   "filter",
+		Short: "Print what an Envoy that you have needs to ask the service",
+		Long: `Print what an Envoy that you have needs to ask the service: settings and filters for its
+HTTP connection manager, routes and clusters, each with a comment that says where it goes.`,
+		Example: `  tokenkit-authz envoy filter --authz authz.internal:9001`,
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return render(std, envoy.RenderFilter, o) },
+	}
+	addressFlags(cmd.Flags(), &o, addresses{authz: "127.0.0.1:9001", adminAPI: "127.0.0.1:9002"})
+	filterFlags(cmd.Flags(), &o)
+	return cmd
+}
+
+func newEnvoyIstio(std streams) *cobra.Command {
+	var o envoy.Options
+	var mesh bool
+	cmd := &cobra.Command{
+		Use:   "istio",
+		Short: "Print what Istio needs to ask the service",
+		Long: `Print the AuthorizationPolicy that makes a gateway of Istio, or pods of the mesh, ask the
+service, or the part of the mesh configuration that it refers to. The service needs
+--client-address forwarded:N, N being how many trusted proxies stand before the gateway.`,
+		Example: `  tokenkit-authz envoy istio --mesh-config > values.yaml
+  helm upgrade istiod istio/istiod --namespace istio-system --reuse-values --values values.yaml
+  tokenkit-authz envoy istio --namespace istio-ingress --gateway gateway | kubectl apply -f -
+
+  # A gateway of Istio's own kind
+  tokenkit-authz envoy istio --namespace istio-system --workload istio=ingressgateway`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if mesh {
+				return render(std, envoy.RenderIstioMesh, o)
+			}
+			return render(std, envoy.RenderIstio, o)
+		},
+	}
+	f := cmd.Flags()
+	addressFlags(f, &o, addresses{authz: envoy.ClusterAuthz})
+	kubernetesFlags(f, &o)
+	f.StringToStringVar(&o.Kubernetes.Workload, "workload", nil, "labels of the pods that ask, instead of a Gateway")
+	f.StringVar(&o.AccessLog, "access-log", "", "with --mesh-config: file to log requests to as JSON, such as /dev/stdout (default: as it is)")
+	f.BoolVar(&mesh, "mesh-config", false, "print the part of the mesh configuration instead")
+	return cmd
+}
+
+func newEnvoyGateway(std streams) *cobra.Command {
+	var o envoy.Options
+	cmd := &cobra.Command{
+		Use:   "gateway",
+		Short: "Print what Envoy Gateway needs to ask the service",
+		Long: `Print the resources that make a Gateway of Envoy Gateway ask the service, on every route.
+The service needs --client-address forwarded:N, N being how many trusted proxies stand
+before the Gateway.`,
+		Example: `  tokenkit-authz envoy gateway --namespace default --gateway gateway \
+    --upstream api.default.svc.cluster.local:8080 | kubectl apply -f -`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return render(std, envoy.RenderGateway, o) },
+	}
+	f := cmd.Flags()
+	addressFlags(f, &o, addresses{authz: envoy.ClusterAuthz, adminAPI: envoy.ClusterAdminAPI, upstream: envoy.ClusterUpstream})
+	kubernetesFlags(f, &o)
+	headerFlags(f, &o)
+	return cmd
+}
+
+func render(std streams, document func(envoy.Options) ([]byte, error), o envoy.Options) error {
+	text, err := document(o)
+	if err != nil {
+		return err
+	}
+	_, err = std.out.Write(text)
+	return err
 }
 
 // findEnvoy returns the Envoy to use: the one that is named, or one that
