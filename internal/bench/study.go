@@ -44,7 +44,7 @@ func (l *lab) study() error {
 	if err != nil {
 		return err
 	}
-	cases := studyCases(ours, allow, overHTTP, socket)
+	cases := studyRoutes(ours.address, allow.address, overHTTP.address, socket)
 	if module, err := l.buildModule(); err == nil {
 		cases = append(cases, studied{route: route{name: "a filter inside Envoy (C)", connections: instead("envoy.filters.http.dynamic_modules", module)}})
 	} else if errors.Is(err, errNoCompiler) {
@@ -60,9 +60,10 @@ func (l *lab) study() error {
 	if err != nil {
 		return err
 	}
+	pids := map[studiedServer]int{atNone: 0, atOurs: ours.pid(), atAllowAll: allow.pid(), atHTTP: overHTTP.pid()}
 	var lines []*line
 	for _, c := range cases {
-		lines = append(lines, &line{name: c.route.name, envoy: front.PID(), server: c.server, job: load.Job{
+		lines = append(lines, &line{name: c.route.name, envoy: front.PID(), server: pids[c.server], job: load.Job{
 			Address: front.addresses[c.route.name], Secrets: keys.secrets, Pick: load.Zipf, Header: c.header,
 		}})
 	}
@@ -73,34 +74,42 @@ func (l *lab) study() error {
 	return nil
 }
 
-// studied is a route with the server behind it.
+// studied is a route with what is sent to it and the server behind it.
 type studied struct {
 	route  route
-	server int
+	server studiedServer
 	header string
 }
 
-func studyCases(ours, allow, overHTTP *child, socket string) []studied {
-	here := ours.address
+type studiedServer int
+
+const (
+	atNone studiedServer = iota
+	atOurs
+	atAllowAll
+	atHTTP
+)
+
+func studyRoutes(ours, allow, overHTTP, socket string) []studied {
 	grpc := func(change func(*corev3.GrpcService)) func(*authzv3.ExtAuthz) {
 		return func(c *authzv3.ExtAuthz) { change(c.GetGrpcService()) }
 	}
 	all := func(c *authzv3.ExtAuthz) { c.AllowedHeaders = nil }
 	return []studied{
 		{route: route{name: "no auth", connections: without(authzFilter)}},
-		{route: route{name: "ext_authz, off on this route", authz: here, connections: offOnRoutes}, server: ours.pid()},
-		{route: route{name: "ext_authz, no service to call", authz: here, filter: func(c *authzv3.ExtAuthz) { c.FailureModeAllow = true }, cluster: nobody}},
-		{route: route{name: "as shipped", authz: here}, server: ours.pid()},
-		{route: route{name: "over a Unix socket", authz: "unix:" + socket}, server: ours.pid()},
-		{route: route{name: "without retries", authz: here, filter: grpc(func(s *corev3.GrpcService) { s.RetryPolicy = nil })}, server: ours.pid()},
-		{route: route{name: "without a timeout", authz: here, filter: grpc(func(s *corev3.GrpcService) { s.Timeout = nil })}, server: ours.pid()},
-		{route: route{name: "without Envoy's own headers", authz: here, filter: grpc(func(s *corev3.GrpcService) { s.GetEnvoyGrpc().SkipEnvoyHeaders = true })}, server: ours.pid()},
-		{route: route{name: "without the header and CORS filters", authz: here, connections: bare}, server: ours.pid()},
-		{route: route{name: "browser, headers we ask for", authz: here}, server: ours.pid(), header: browserHeaders},
-		{route: route{name: "browser, all headers", authz: here, filter: all}, server: ours.pid(), header: browserHeaders},
-		{route: route{name: "allow-all", authz: allow.address}, server: allow.pid()},
-		{route: route{name: "browser, all headers, allow-all", authz: allow.address, filter: all}, server: allow.pid(), header: browserHeaders},
-		{route: route{name: "HTTP/1.1 to an allow-all server (net/http)", authz: overHTTP.address, filter: askOverHTTP(overHTTP.address), cluster: speakHTTP1}, server: overHTTP.pid()},
+		{route: route{name: "ext_authz, off on this route", authz: ours, connections: offOnRoutes}, server: atOurs},
+		{route: route{name: "ext_authz, no service to call", authz: ours, filter: func(c *authzv3.ExtAuthz) { c.FailureModeAllow = true }, cluster: nobody}},
+		{route: route{name: "as shipped", authz: ours}, server: atOurs},
+		{route: route{name: "over a Unix socket", authz: "unix:" + socket}, server: atOurs},
+		{route: route{name: "without retries", authz: ours, filter: grpc(func(s *corev3.GrpcService) { s.RetryPolicy = nil })}, server: atOurs},
+		{route: route{name: "without a timeout", authz: ours, filter: grpc(func(s *corev3.GrpcService) { s.Timeout = nil })}, server: atOurs},
+		{route: route{name: "without Envoy's own headers", authz: ours, filter: grpc(func(s *corev3.GrpcService) { s.GetEnvoyGrpc().SkipEnvoyHeaders = true })}, server: atOurs},
+		{route: route{name: "without the header and CORS filters", authz: ours, connections: bare}, server: atOurs},
+		{route: route{name: "browser, headers we ask for", authz: ours}, server: atOurs, header: browserHeaders},
+		{route: route{name: "browser, all headers", authz: ours, filter: all}, server: atOurs, header: browserHeaders},
+		{route: route{name: "allow-all", authz: allow}, server: atAllowAll},
+		{route: route{name: "browser, all headers, allow-all", authz: allow, filter: all}, server: atAllowAll, header: browserHeaders},
+		{route: route{name: "HTTP/1.1 to an allow-all server (net/http)", authz: overHTTP, filter: askOverHTTP(overHTTP), cluster: speakHTTP1}, server: atHTTP},
 	}
 }
 
