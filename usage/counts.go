@@ -57,7 +57,7 @@ func (c *Counts) Add(other *Counts) {
 }
 
 // Total returns the number of calls, whatever became of them.
-func (c *Counts) Total() uint64 {
+func (c Counts) Total() uint64 {
 	var total uint64
 	for _, n := range c {
 		total += n

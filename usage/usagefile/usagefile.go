@@ -136,6 +136,9 @@ func (f *File) Backup(ctx context.Context, w io.Writer) (int64, error) {
 	return n, nil
 }
 
+// Path returns the path that the file was opened with.
+func (f *File) Path() string { return f.file.Path() }
+
 // Close waits for changes under way and releases the file.
 func (f *File) Close() error { return f.file.Close() }
 
