@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -44,7 +45,11 @@ func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	l, err := v.listen(ctx)
+	passed, err := inherited()
+	if err != nil {
+		return errors.Join(err, v.close(ctx))
+	}
+	l, err := v.listenBeside(ctx, passed)
 	if err != nil {
 		return errors.Join(err, v.close(ctx))
 	}
@@ -52,6 +57,8 @@ func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
 	if users, err := v.keys.ListUsers(ctx); err == nil && len(users) == 0 {
 		logger.Warn("there is no user yet; make one with: tokenkit-authz user add NAME --data " + s.data)
 	}
+	notify(logger, daemon.SdNotifyReady)
+	defer context.AfterFunc(ctx, func() { notify(logger, daemon.SdNotifyStopping) })()
 	return v.run(ctx, l)
 }
 
@@ -67,7 +74,13 @@ type listeners struct {
 	grpc, grpcSocket, admin, control net.Listener
 }
 
-func (v *service) listen(ctx context.Context) (l listeners, err error) {
+func (v *service) listen(ctx context.Context) (listeners, error) {
+	return v.listenBeside(ctx, listeners{})
+}
+
+// listenBeside opens what is not yet among l, and closes all of l where it
+// fails.
+func (v *service) listenBeside(ctx context.Context, l listeners) (_ listeners, err error) {
 	defer func() {
 		if err != nil {
 			l.close()
@@ -81,14 +94,14 @@ func (v *service) listen(ctx context.Context) (l listeners, err error) {
 		{"grpc_listen", v.settings.grpcListen, &l.grpc},
 		{"admin_listen", v.settings.adminListen, &l.admin},
 	} {
-		if tcp.address == "" {
+		if tcp.address == "" || *tcp.listener != nil {
 			continue
 		}
 		if *tcp.listener, err = config.Listen(ctx, "tcp", tcp.address); err != nil {
 			return l, fmt.Errorf("%s: %w", tcp.name, err)
 		}
 	}
-	if path := v.settings.grpcSocket; path != "" {
+	if path := v.settings.grpcSocket; path != "" && l.grpcSocket == nil {
 		// The group may connect: Envoy often runs as another user.
 		if l.grpcSocket, err = listenUnix(ctx, path, 0o660); err != nil {
 			return l, fmt.Errorf("grpc_socket: %w", err)

@@ -3,12 +3,9 @@
 package compose_test
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,9 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -26,6 +21,7 @@ import (
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/envoy/echo"
 	"github.com/tokenkithq/authz/envoy/envoytest"
+	"github.com/tokenkithq/authz/examples/exampletest"
 )
 
 var update = flag.Bool("update", false, "write envoy.yaml")
@@ -95,17 +91,15 @@ func TestFilesFitTogether(t *testing.T) {
 // The commands of the compose file and of the README, run on this machine.
 func TestExampleWorks(t *testing.T) {
 	envoytest.Require(t)
-	program := filepath.Join(t.TempDir(), "tokenkit-authz")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/tokenkit-authz").CombinedOutput(); err != nil {
-		t.Fatalf("building the program: %v\n%s", err, out)
-	}
 	data := filepath.Join(t.TempDir(), "data")
 	local := strings.NewReplacer("/data", data)
-	args := []string{"--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--drain", "0"}
-	for _, arg := range load(t).Services["authz"].Command {
+	var args []string
+	for _, arg := range load(t).Services["authz"].Command[1:] {
 		args = append(args, local.Replace(arg))
 	}
-	grpcPort, adminPort := serve(t, program, args)
+	service := exampletest.Serve(t, exampletest.Build(t), args...)
+	_, grpcPort, _ := strings.Cut(service.Check, ":")
+	_, adminPort, _ := strings.Cut(service.Admin, ":")
 	upstream := echo.Start(t)
 	_, upstreamPort, _ := strings.Cut(upstream.Address(), ":")
 
@@ -126,8 +120,15 @@ func TestExampleWorks(t *testing.T) {
 	if len(commands) != 2 {
 		t.Fatalf("the README has %d commands", len(commands))
 	}
-	password := regexp.MustCompile(`(?m)^password: (\S+)$`).FindStringSubmatch(run(t, program, strings.Fields(local.Replace(string(commands[0][1])))))
-	key := regexp.MustCompile(`tk_[0-9A-Za-z]{49}`).FindString(run(t, program, strings.Fields(local.Replace(string(commands[1][1])))))
+	command := func(line []byte) []string { // its folder is the service's
+		words, found := strings.CutSuffix(string(line), " --data /data")
+		if !found {
+			t.Errorf("%s does not name the folder", line)
+		}
+		return strings.Fields(words)
+	}
+	password := regexp.MustCompile(`(?m)^password: (\S+)$`).FindStringSubmatch(service.Run(t, command(commands[0][1])...))
+	key := regexp.MustCompile(`tk_[0-9A-Za-z]{49}`).FindString(service.Run(t, command(commands[1][1])...))
 	curls := regexp.MustCompile(`(?m)^curl (?:.*\\\n)*.*$`).FindAllString(string(readme), -1)
 	if len(curls) != 2 || key == "" || password == nil {
 		t.Fatalf("the README has %d curl commands, or a password or a key was not shown", len(curls))
@@ -140,7 +141,7 @@ func TestExampleWorks(t *testing.T) {
 			t.Errorf("curl command %d: %v, got %s, want %s", i+1, err, out, want)
 		}
 	}
-	if status := get(t, front.URL+"/api/tokens/?api-key="+key); status != http.StatusUnauthorized {
+	if status := exampletest.Do(t, http.MethodGet, front.URL+"/api/tokens/?api-key="+key).Status; status != http.StatusUnauthorized {
 		t.Errorf("status %d without a key", status)
 	}
 	checkAccessLog(t, front, key)
@@ -173,73 +174,4 @@ func checkAccessLog(t *testing.T, front *envoytest.Instance, key string) {
 	if !slices.Contains(reasons, "allowed") || !slices.Contains(reasons, "missing_key") {
 		t.Errorf("the access log gives the reasons %q", reasons)
 	}
-}
-
-func get(t *testing.T, url string) int {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	return response.StatusCode
-}
-
-// serve starts the service and returns the ports it got.
-func serve(t *testing.T, program string, args []string) (grpc, admin string) {
-	t.Helper()
-	// "serve" is the first argument, wherever the test's own come in.
-	at := slices.Index(args, "serve")
-	args = append([]string{"serve"}, slices.Delete(slices.Clone(args), at, at+1)...)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	found := make(chan []string, 1)
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		pattern := regexp.MustCompile(`msg=serving .*grpc=127\.0\.0\.1:(\d+) .*admin=127\.0\.0\.1:(\d+)`)
-		lines := bufio.NewScanner(stderr)
-		for lines.Scan() {
-			if match := pattern.FindStringSubmatch(lines.Text()); match != nil {
-				found <- match
-				break
-			}
-		}
-		_, _ = io.Copy(io.Discard, stderr)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-read
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the service ended with %v", err)
-		}
-	})
-	select {
-	case match := <-found:
-		return match[1], match[2]
-	case <-read:
-		t.Fatal("the service ended before it served")
-	case <-time.After(30 * time.Second):
-		t.Fatal("the service does not serve")
-	}
-	return "", ""
-}
-
-func run(t *testing.T, program string, args []string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", args[:2], err, out)
-	}
-	return string(out)
 }
