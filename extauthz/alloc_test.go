@@ -24,7 +24,7 @@ func TestAuthorizeAllocatesNothing(t *testing.T) {
 		if err := reader.read(&v, wire, b.shape, &b.parser.wanted); err != nil {
 			panic(err)
 		}
-		request := b.parser.parse(&v)
+		request, _ := b.parser.parse(&v)
 		outcome, err := b.authorizer.Authorize(ctx, &request.Request)
 		if err != nil || !outcome.Allowed() {
 			panic("denied")

@@ -71,7 +71,7 @@ const (
 	fieldHeader, fieldHeaderAction    protowire.Number = 1, 3 // HeaderValueOption
 	fieldHeaderName, fieldHeaderValue protowire.Number = 1, 2 // HeaderValue
 
-	fieldStructFields, fieldEntryName, fieldEntryValue, fieldValueText protowire.Number = 1, 1, 2, 3 // Struct, Value
+	fieldStructFields, fieldEntryName, fieldEntryValue, fieldValueText, fieldValueStruct protowire.Number = 1, 1, 2, 3, 5 // Struct, Value
 )
 
 // header is a header whose name is written already.

@@ -23,10 +23,11 @@ type KeyFinder interface {
 // allow at most the key's limit in any 60 minutes, and must return an error
 // where they cannot decide.
 type Limiter interface {
-	// Spend takes one call from the key's limit, unless it is used up.
-	Spend(ctx context.Context, key *apikey.Key, now time.Time) (limit.Result, error)
+	// Spend takes n calls, at least one, from the key's limit, or none where
+	// fewer are left.
+	Spend(ctx context.Context, key *apikey.Key, n uint32, now time.Time) (limit.Result, error)
 	// Peek returns what Spend would, and spends nothing.
-	Peek(key *apikey.Key, now time.Time) limit.Result
+	Peek(key *apikey.Key, n uint32, now time.Time) limit.Result
 }
 
 // Blocker remembers the addresses that failed too often. Implementations must
@@ -43,6 +44,11 @@ type UseRecorder interface {
 	Touch(id apikey.KeyID, now time.Time)
 }
 
+// Recorder hears of every decision about a key that exists; it must not block.
+type Recorder interface {
+	Record(id apikey.KeyID, reason apikey.Reason, now time.Time)
+}
+
 // AuthorizerOptions are what an [Authorizer] decides with. Keys, Limiter and
 // Blocker must be set.
 type AuthorizerOptions struct {
@@ -51,6 +57,8 @@ type AuthorizerOptions struct {
 	Blocker Blocker
 	// Uses hears of allowed calls. Nil: nobody does.
 	Uses UseRecorder
+	// Recorder hears of decisions. Nil: nobody does.
+	Recorder Recorder
 	// Strict makes every key strict, see [apikey.Key].
 	Strict bool
 	// Uncounted are the denials that do not count towards blocking an
@@ -64,14 +72,15 @@ type AuthorizerOptions struct {
 
 // Authorizer decides whether a request may pass, see [Authorizer.Authorize].
 type Authorizer struct {
-	keys    KeyFinder
-	limiter Limiter
-	blocker Blocker
-	uses    UseRecorder
-	strict  bool
-	counted [256]bool // by apikey.Reason
-	logger  *slog.Logger
-	now     func() time.Time
+	keys     KeyFinder
+	limiter  Limiter
+	blocker  Blocker
+	uses     UseRecorder
+	recorder Recorder
+	strict   bool
+	counted  [256]bool // by apikey.Reason
+	logger   *slog.Logger
+	now      func() time.Time
 }
 
 // NewAuthorizer returns an Authorizer, or an error that names what is missing.
@@ -79,7 +88,7 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 	if o.Keys == nil || o.Limiter == nil || o.Blocker == nil {
 		return nil, errors.New("authorizer: Keys, Limiter and Blocker must be set")
 	}
-	a := &Authorizer{keys: o.Keys, limiter: o.Limiter, blocker: o.Blocker, uses: o.Uses, strict: o.Strict, logger: o.Logger, now: o.Now}
+	a := &Authorizer{keys: o.Keys, limiter: o.Limiter, blocker: o.Blocker, uses: o.Uses, recorder: o.Recorder, strict: o.Strict, logger: o.Logger, now: o.Now}
 	if a.logger == nil {
 		a.logger = slog.Default()
 	}
@@ -99,7 +108,8 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 // unless [AuthorizerOptions] say otherwise.
 func CountedReasons() []apikey.Reason {
 	return []apikey.Reason{
-		apikey.ReasonMalformedKey, apikey.ReasonUnknownKey, apikey.ReasonOrigin, apikey.ReasonAddress, apikey.ReasonRateLimit,
+		apikey.ReasonMalformedKey, apikey.ReasonUnknownKey, apikey.ReasonDisabled, apikey.ReasonExpired,
+		apikey.ReasonOrigin, apikey.ReasonAddress, apikey.ReasonScope, apikey.ReasonRateLimit,
 	}
 }
 
@@ -122,15 +132,18 @@ func (a *Authorizer) Authorize(ctx context.Context, request *apikey.Request) (Ou
 	if err != nil {
 		return Outcome{}, err
 	}
-	if outcome.Allowed() {
-		outcome.Limit, err = a.limiter.Spend(ctx, outcome.Key, now)
+	if outcome.Reason == apikey.ReasonAllowed {
+		outcome.Limit, err = a.limiter.Spend(ctx, outcome.Key, request.Cost, now)
 		if err != nil {
 			return Outcome{}, fmt.Errorf("spending a call of key %d: %w", outcome.Key.ID, err)
 		}
 		limitOutcome(&outcome)
 	}
+	if a.recorder != nil && outcome.Key != nil {
+		a.recorder.Record(outcome.Key.ID, outcome.Reason, now)
+	}
 	if outcome.Allowed() {
-		if a.uses != nil {
+		if a.uses != nil && outcome.Key != nil {
 			a.uses.Touch(outcome.Key.ID, now)
 		}
 		return outcome, nil
@@ -143,8 +156,8 @@ func (a *Authorizer) Authorize(ctx context.Context, request *apikey.Request) (Ou
 func (a *Authorizer) Explain(ctx context.Context, request *apikey.Request) (Outcome, error) {
 	now := a.now()
 	outcome, err := a.decide(ctx, request, now)
-	if err == nil && outcome.Allowed() {
-		outcome.Limit = a.limiter.Peek(outcome.Key, now)
+	if err == nil && outcome.Reason == apikey.ReasonAllowed {
+		outcome.Limit = a.limiter.Peek(outcome.Key, request.Cost, now)
 		limitOutcome(&outcome)
 	}
 	return outcome, err
@@ -157,19 +170,25 @@ func (a *Authorizer) decide(ctx context.Context, request *apikey.Request, now ti
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonBlockedAddress}, BlockedFor: left}, nil
 	}
 	if !request.Credential.Present() {
+		if request.Anonymous {
+			return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonAnonymous}}, nil
+		}
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMissingKey}}, nil
 	}
 	secret, err := request.Credential.Secret()
 	if err != nil { //nolint:nilerr // that it is malformed is the decision
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMalformedKey}}, nil
 	}
-	key, err := a.keys.FindKey(ctx, secret.Hash())
-	if errors.Is(err, apikey.ErrNotFound) {
-		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil
-	}
-	if err != nil {
+	hash := secret.Hash()
+	key, err := a.keys.FindKey(ctx, hash)
+	if err != nil && !errors.Is(err, apikey.ErrNotFound) {
 		return Outcome{}, fmt.Errorf("finding a key: %w", err)
 	}
+	// The secret before a rotation is found for longer than it answers.
+	if err != nil || !key.Answers(&hash, now) {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil
+	}
+	request.Now = now
 	if a.strict {
 		request.Strict = true
 	}

@@ -1,8 +1,10 @@
 package extauthz
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -55,14 +57,16 @@ type parser struct {
 	// The places of what it looks at.
 	credentials                            []int
 	authorization, origin, xOrigin, client int
-	explain                                int
+	contentType                            int
+	explain, anonymous, scope, cost        int
 }
 
-// parsed is a request and what must be taken from it on its way upstream.
+// parsed is a request and what else an answer depends on.
 type parsed struct {
 	apikey.Request
-	bearerUsed bool
-	explain    bool
+	bearerUsed bool // must be taken from the request on its way upstream
+	grpc       bool // the client speaks gRPC
+	explain    bool // nothing is to be spent, counted or logged
 }
 
 func newParser(sources CredentialSources, address ClientAddress) parser {
@@ -81,11 +85,15 @@ func newParser(sources CredentialSources, address ClientAddress) parser {
 	case AddressForwarded:
 		p.client = headers.place("x-forwarded-for")
 	}
-	p.explain = p.wanted.extensions.place(ExplainExtension)
+	p.contentType = headers.place("content-type")
+	extensions := &p.wanted.extensions
+	p.explain, p.anonymous = extensions.place(ExplainExtension), extensions.place(AnonymousExtension)
+	p.scope, p.cost = extensions.place(ScopeExtension), extensions.place(CostExtension)
 	return p
 }
 
-func (p *parser) parse(v *view) parsed {
+// parse returns an error where the route's context extensions make no sense.
+func (p *parser) parse(v *view) (parsed, error) {
 	var r parsed
 	r.Credential, r.bearerUsed = p.credential(v)
 	r.Origin, r.HasOrigin = v.joined(p.origin)
@@ -93,8 +101,50 @@ func (p *parser) parse(v *view) parsed {
 		r.Origin, r.HasOrigin = v.joined(p.xOrigin)
 	}
 	r.Address = p.clientAddress(v)
-	r.explain = v.extensions[p.explain].value == "true"
-	return r
+	r.Method, r.Path = v.method, v.path
+	contentType, _ := v.header(p.contentType)
+	r.grpc = isGRPC(contentType)
+	return r, p.extend(&r, v)
+}
+
+// isGRPC tells what Envoy answers as gRPC from what it answers as HTTP.
+func isGRPC(contentType string) bool {
+	rest, found := strings.CutPrefix(contentType, "application/grpc")
+	return found && (rest == "" || rest[0] == '+')
+}
+
+// extend reads what the route asks for.
+func (p *parser) extend(r *parsed, v *view) (err error) {
+	if r.explain, err = flag(ExplainExtension, v.extensions[p.explain].value); err != nil {
+		return err
+	}
+	if r.Anonymous, err = flag(AnonymousExtension, v.extensions[p.anonymous].value); err != nil {
+		return err
+	}
+	if cost := v.extensions[p.cost]; cost.present {
+		n, err := strconv.ParseUint(cost.value, 10, 32)
+		if err != nil || n < 1 || n > maxCost {
+			return fmt.Errorf("context extension %s: expected a whole number from 1 to %d, got %q", CostExtension, maxCost, cost.value)
+		}
+		r.Cost = uint32(n)
+	}
+	if scope := v.extensions[p.scope]; scope.present {
+		if !apikey.ValidScopeName(scope.value) {
+			return fmt.Errorf("context extension %s: expected the name of a scope, got %q", ScopeExtension, scope.value)
+		}
+		r.RequiredScope = scope.value
+	}
+	return nil
+}
+
+func flag(extension, value string) (bool, error) {
+	switch value {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, fmt.Errorf("context extension %s: expected true or false, got %q", extension, value)
 }
 
 func (p *parser) credential(v *view) (credential apikey.Credential, bearer bool) {

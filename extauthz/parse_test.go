@@ -62,12 +62,12 @@ func parseBoth(t *testing.T, p *parser, check *authv3.CheckRequest) parsed {
 	}
 	var v view
 	v.read(check, &p.wanted)
-	want := p.parse(&v)
+	want, wantErr := p.parse(&v)
 	var reader wireReader
 	if err := reader.read(&v, wireOf(t, check), shape, &p.wanted); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.parse(&v); got != want {
+	if got, err := p.parse(&v); got != want || (err == nil) != (wantErr == nil) {
 		t.Fatalf("from the wire: %+v, from the generated type: %+v", got, want)
 	}
 	return want
@@ -225,6 +225,63 @@ func TestParseEmptyCheck(t *testing.T) {
 	for _, check := range []*authv3.CheckRequest{nil, {}, {Attributes: &authv3.AttributeContext{}}} {
 		if r := parseBoth(t, &p, check); r.Request != (apikey.Request{}) {
 			t.Errorf("got %+v", r.Request)
+		}
+	}
+}
+
+func TestParseRoute(t *testing.T) {
+	p := newParser(CredentialSources{Headers: []string{"api-key"}}, ClientAddress{})
+	for _, c := range []struct {
+		name       string
+		extensions map[string]string
+		want       parsed // only what extensions say
+		fault      string // the extension that an error names
+	}{
+		{"none", nil, parsed{}, ""},
+		{"others", map[string]string{"virtual_host": "a"}, parsed{}, ""},
+		{"explain", map[string]string{ExplainExtension: "true"}, parsed{explain: true}, ""},
+		{"not anonymous", map[string]string{AnonymousExtension: "false"}, parsed{}, ""},
+		{"anonymous", map[string]string{AnonymousExtension: "true"}, parsed{Request: apikey.Request{Anonymous: true}}, ""},
+		{"cost", map[string]string{CostExtension: "25"}, parsed{Request: apikey.Request{Cost: 25}}, ""},
+		{"scope", map[string]string{ScopeExtension: "reports:read"}, parsed{Request: apikey.Request{RequiredScope: "reports:read"}}, ""},
+		{"anonymous?", map[string]string{AnonymousExtension: "yes"}, parsed{}, AnonymousExtension},
+		{"explain?", map[string]string{ExplainExtension: "1"}, parsed{}, ExplainExtension},
+		{"no cost", map[string]string{CostExtension: ""}, parsed{}, CostExtension},
+		{"cost 0", map[string]string{CostExtension: "0"}, parsed{}, CostExtension},
+		{"cost too large", map[string]string{CostExtension: "1000001"}, parsed{}, CostExtension},
+		{"negative cost", map[string]string{CostExtension: "-1"}, parsed{}, CostExtension},
+		{"no scope", map[string]string{ScopeExtension: ""}, parsed{}, ScopeExtension},
+		{"a path is no name", map[string]string{ScopeExtension: "/v1/"}, parsed{}, ScopeExtension},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			check := checkOf(false, "192.0.2.1", "/a?b", pair{"api-key", "x"})
+			check.Attributes.ContextExtensions = c.extensions
+			if c.fault == "" {
+				got := parseBoth(t, &p, check)
+				if got.Method != "GET" || got.Path != "/a?b" {
+					t.Errorf("method %q, path %q", got.Method, got.Path)
+				}
+				if got.explain != c.want.explain || got.Anonymous != c.want.Anonymous || got.Cost != c.want.Cost || got.RequiredScope != c.want.RequiredScope {
+					t.Errorf("got %+v", got)
+				}
+				return
+			}
+			var v view
+			v.read(check, &p.wanted)
+			if _, err := p.parse(&v); err == nil || !strings.Contains(err.Error(), c.fault) {
+				t.Errorf("got error %v, expected one that names %s", err, c.fault)
+			}
+		})
+	}
+}
+
+func TestParseGRPC(t *testing.T) {
+	p := newParser(CredentialSources{Headers: []string{"api-key"}}, ClientAddress{})
+	for contentType, want := range map[string]bool{
+		"": false, "application/json": false, "application/grpc": true, "application/grpc+proto": true, "application/grpc-web": false, "application/grpcx": false,
+	} {
+		if got := parseBoth(t, &p, checkOf(false, "192.0.2.1", "/", pair{"content-type", contentType})); got.grpc != want {
+			t.Errorf("%q: got %v", contentType, got.grpc)
 		}
 	}
 }

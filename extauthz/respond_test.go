@@ -25,7 +25,7 @@ import (
 )
 
 // wantAnswer builds from the generated types what a responder writes.
-func wantAnswer(o *Options, outcome *Outcome, bearerUsed bool) *authv3.CheckResponse {
+func wantAnswer(o *Options, outcome *Outcome, bearerUsed, grpc bool) *authv3.CheckResponse {
 	overwrite := func(name, value string) *corev3.HeaderValueOption {
 		return &corev3.HeaderValueOption{
 			Header:       &corev3.HeaderValue{Key: name, Value: value},
@@ -42,6 +42,12 @@ func wantAnswer(o *Options, outcome *Outcome, bearerUsed bool) *authv3.CheckResp
 	fields := map[string]any{MetadataReason: outcome.Reason.String()}
 	if key := outcome.Key; key != nil {
 		fields[MetadataKeyID], fields[MetadataKeyName] = strconv.Itoa(int(key.ID)), key.Name
+		if own := map[string]any{}; len(key.Metadata) > 0 {
+			for name, value := range key.Metadata.Map() {
+				own[name] = value
+			}
+			fields[MetadataKeyMetadata] = own
+		}
 	}
 	metadata, err := structpb.NewStruct(fields)
 	if err != nil {
@@ -56,22 +62,32 @@ func wantAnswer(o *Options, outcome *Outcome, bearerUsed bool) *authv3.CheckResp
 		if bearerUsed {
 			ok.HeadersToRemove = append(ok.HeadersToRemove, "authorization")
 		}
-		for name, value := range map[string]string{
-			o.Identity.KeyID: strconv.Itoa(int(outcome.Key.ID)), o.Identity.KeyName: outcome.Key.Name, o.Identity.Owner: outcome.Key.OwnerName,
-		} {
-			if value == "" {
-				ok.HeadersToRemove = append(ok.HeadersToRemove, name)
-				continue
-			}
+		encode := func(text, special string) string {
 			var encoded strings.Builder
-			for _, c := range []byte(value) {
-				if c < ' ' || c > '~' || c == '%' {
+			for _, c := range []byte(text) {
+				if c < ' ' || c > '~' || strings.Contains(special, string(rune(c))) {
 					fmt.Fprintf(&encoded, "%%%02X", c)
 				} else {
 					encoded.WriteByte(c)
 				}
 			}
-			ok.Headers = append(ok.Headers, overwrite(name, encoded.String()))
+			return encoded.String()
+		}
+		identity := map[string]string{o.Identity.KeyID: "", o.Identity.KeyName: "", o.Identity.Owner: "", o.Identity.Metadata: ""}
+		if key := outcome.Key; key != nil {
+			var entries []string
+			for _, entry := range key.Metadata {
+				entries = append(entries, entry.Name+`="`+encode(entry.Value, "%\"\\")+`"`)
+			}
+			identity[o.Identity.KeyID], identity[o.Identity.Metadata] = strconv.Itoa(int(key.ID)), strings.Join(entries, ", ")
+			identity[o.Identity.KeyName], identity[o.Identity.Owner] = encode(key.Name, "%"), encode(key.OwnerName, "%")
+		}
+		for name, value := range identity {
+			if value == "" {
+				ok.HeadersToRemove = append(ok.HeadersToRemove, name)
+				continue
+			}
+			ok.Headers = append(ok.Headers, overwrite(name, value))
 		}
 		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: ok}
 		return response
@@ -85,6 +101,9 @@ func wantAnswer(o *Options, outcome *Outcome, bearerUsed bool) *authv3.CheckResp
 		apikey.ReasonMissingKey:     {401, "missing_key", "The request carries no API key. Send one in " + describe(o.Sources) + "."},
 		apikey.ReasonMalformedKey:   invalid,
 		apikey.ReasonUnknownKey:     invalid,
+		apikey.ReasonDisabled:       {403, "key_disabled", "The API key is paused."},
+		apikey.ReasonExpired:        {401, "key_expired", "The API key has expired."},
+		apikey.ReasonScope:          {403, "scope_not_allowed", "The API key is not allowed to do this."},
 		apikey.ReasonOrigin:         {403, "origin_not_allowed", "The API key is not allowed from this origin."},
 		apikey.ReasonAddress:        {403, "address_not_allowed", "The API key is not allowed from this address."},
 		apikey.ReasonRateLimit:      {o.LimitStatus, "rate_limited", "The API key has used up its calls of the last 60 minutes."},
@@ -99,11 +118,17 @@ func wantAnswer(o *Options, outcome *Outcome, bearerUsed bool) *authv3.CheckResp
 		Body:    fmt.Sprintf(`{"type":"about:blank","title":%q,"status":%d,"code":%q,"detail":%q}`, http.StatusText(t.status), t.status, t.code, t.detail),
 	}
 	response.Status.Code = int32(codes.PermissionDenied)
+	if outcome.Reason == apikey.ReasonRateLimit {
+		response.Status.Code = int32(codes.ResourceExhausted)
+	}
 	if t.status == 401 {
 		response.Status.Code = int32(codes.Unauthenticated)
 		for _, challenge := range challenges(o.Sources) {
 			denied.Headers = append(denied.Headers, &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: "www-authenticate", Value: challenge}})
 		}
+	}
+	if grpc {
+		denied.Body, denied.Headers[0] = t.detail, overwrite("grpc-status", strconv.Itoa(int(response.GetStatus().GetCode())))
 	}
 	switch outcome.Reason {
 	case apikey.ReasonRateLimit:
@@ -120,9 +145,8 @@ func wantAnswer(o *Options, outcome *Outcome, bearerUsed bool) *authv3.CheckResp
 func TestAnswersEqualGenerated(t *testing.T) {
 	b := newBench(t, Options{}, AuthorizerOptions{})
 	reasons := append(apikey.Reasons(), apikey.ReasonNone, apikey.Reason(200))
-	seen := map[apikey.Reason]bool{}
 	var a answer
-	rapid.Check(t, func(rt *rapid.T) {
+	compare := func(rt *rapid.T, reason apikey.Reason) {
 		o := Options{
 			Sources: CredentialSources{
 				Headers:        rapid.SampledFrom([][]string{nil, {}, {"api-key"}, {"x-key", "x-" + strings.Repeat("k", 200)}}).Draw(rt, "headers"),
@@ -138,7 +162,7 @@ func TestAnswersEqualGenerated(t *testing.T) {
 		o.setDefaults()
 		text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`[ -~]{0,300}`))
 		outcome := Outcome{
-			Decision:   apikey.Decision{Reason: rapid.SampledFrom(reasons).Draw(rt, "reason")},
+			Decision:   apikey.Decision{Reason: reason},
 			BlockedFor: time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(rt, "blocked")),
 			Limit: limit.Result{
 				Limit:     rapid.Uint32().Draw(rt, "limit"),
@@ -146,17 +170,21 @@ func TestAnswersEqualGenerated(t *testing.T) {
 				Reset:     time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(rt, "reset")),
 			},
 		}
-		if outcome.Allowed() || rapid.Bool().Draw(rt, "key") {
+		if outcome.Reason == apikey.ReasonAllowed || outcome.Reason != apikey.ReasonAnonymous && rapid.Bool().Draw(rt, "key") {
 			outcome.Key = &apikey.Key{ID: apikey.KeyID(rapid.Int64Min(1).Draw(rt, "id")), Name: text.Draw(rt, "name"), OwnerName: text.Draw(rt, "owner")}
+			for i := range rapid.IntRange(0, 3).Draw(rt, "metadata") {
+				outcome.Key.Metadata = append(outcome.Key.Metadata, apikey.MetadataEntry{Name: "n" + strconv.Itoa(i), Value: text.Draw(rt, "value")})
+			}
 		}
 		bearerUsed := rapid.Bool().Draw(rt, "bearer")
+		toGRPC := rapid.Bool().Draw(rt, "grpc")
 		a = a[:0]
-		server.responder.respond(&a, &outcome, bearerUsed)
+		server.responder.respond(&a, &outcome, bearerUsed, toGRPC)
 		got := &authv3.CheckResponse{}
 		if err := proto.Unmarshal(a, got); err != nil {
 			rt.Fatal(err)
 		}
-		want := wantAnswer(&o, &outcome, bearerUsed)
+		want := wantAnswer(&o, &outcome, bearerUsed, toGRPC)
 		for _, r := range []*authv3.CheckResponse{got, want} {
 			if ok := r.GetOkResponse(); ok != nil {
 				slices.Sort(ok.HeadersToRemove)
@@ -171,10 +199,9 @@ func TestAnswersEqualGenerated(t *testing.T) {
 		if n := proto.Size(want); len(a) != n { // no length takes more bytes than it must
 			rt.Fatalf("%d bytes, the generated type's are %d", len(a), n)
 		}
-		seen[outcome.Reason] = true
-	})
-	if len(seen) != len(reasons) {
-		t.Errorf("only %d of %d reasons were drawn", len(seen), len(reasons))
+	}
+	for _, reason := range reasons {
+		t.Run(reason.String(), func(t *testing.T) { rapid.Check(t, func(rt *rapid.T) { compare(rt, reason) }) })
 	}
 }
 

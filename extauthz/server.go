@@ -18,10 +18,24 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// ExplainExtension is the context extension that asks a Check, with the value
-// "true", to explain its decision only: nothing is spent, counted or logged.
-// Context extensions come from Envoy's configuration, never from a client.
-const ExplainExtension = "tokenkit.explain"
+// Context extensions say what a route asks of its requests. They come from
+// Envoy's configuration, never from a client.
+const (
+	// ExplainExtension, with the value "true", asks a Check to explain its
+	// decision only: nothing is spent, counted or logged.
+	ExplainExtension = "tokenkit.explain"
+	// ScopeExtension is the name of a scope that the key must have.
+	ScopeExtension = "tokenkit.scope"
+	// CostExtension is how many calls of the hourly limit a request takes, a
+	// whole number from 1 to 1,000,000.
+	CostExtension = "tokenkit.cost"
+	// AnonymousExtension, with the value "true", lets requests without a key
+	// pass.
+	AnonymousExtension = "tokenkit.anonymous"
+)
+
+// maxCost is the largest value of [CostExtension].
+const maxCost = 1_000_000
 
 // Options say how a [Server] reads requests and words its answers. The zero
 // value reads the "api-key" header and the peer's address.
@@ -80,6 +94,7 @@ func (o *Options) setDefaults() {
 	defaultTo(&o.Identity.KeyID, "x-api-key-id")
 	defaultTo(&o.Identity.KeyName, "x-api-key-name")
 	defaultTo(&o.Identity.Owner, "x-api-key-owner")
+	defaultTo(&o.Identity.Metadata, "x-api-key-metadata")
 	if o.LimitStatus == 0 {
 		o.LimitStatus = http.StatusForbidden
 	}
@@ -98,7 +113,7 @@ func (o *Options) check() error {
 	if len(o.Sources.Headers) == 0 && o.Sources.QueryParameter == "" && !o.Sources.Bearer {
 		return errors.New("expected at least one place where requests carry their key")
 	}
-	identity := []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner}
+	identity := []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner, o.Identity.Metadata}
 	seen := map[string]bool{}
 	for _, name := range slices.Concat(o.Sources.Headers, identity) {
 		if !validHeaderName(name) {
@@ -176,7 +191,11 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3
 
 // answer writes the answer to what v shows to a, which must be empty.
 func (s *Server) answer(ctx context.Context, v *view, a *answer) error {
-	request := s.parser.parse(v)
+	request, err := s.parser.parse(v)
+	if err != nil {
+		s.logger.LogAttrs(ctx, slog.LevelError, "check failed: the route is not configured well", slog.Any("error", err))
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
 	authorize := s.authorizer.Authorize
 	if request.explain {
 		authorize = s.authorizer.Explain
@@ -189,6 +208,6 @@ func (s *Server) answer(ctx context.Context, v *view, a *answer) error {
 		s.logger.LogAttrs(ctx, slog.LevelError, "check failed", slog.Any("error", err))
 		return status.Error(codes.Unavailable, "no decision could be made")
 	}
-	s.responder.respond(a, &outcome, request.bearerUsed)
+	s.responder.respond(a, &outcome, request.bearerUsed, request.grpc)
 	return nil
 }

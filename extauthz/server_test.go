@@ -59,7 +59,8 @@ func (m *keyMap) add(t testing.TB, text string, key apikey.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.keys[secret.Hash()] = &key
+	key.Hash = secret.Hash()
+	m.keys[key.Hash] = &key
 }
 
 type touched map[apikey.KeyID]int
@@ -153,9 +154,9 @@ func TestCheckAllows(t *testing.T) {
 		request *authv3.CheckRequest
 		removed []string
 	}{
-		{"header", checkOf(false, "192.0.2.1", "/", pair{"api-key", good}), []string{"api-key"}},
-		{"query", checkOf(false, "192.0.2.1", "/?key="+good), []string{"api-key"}},
-		{"bearer", checkOf(false, "192.0.2.1", "/", pair{"authorization", "Bearer " + good}), []string{"api-key", "authorization"}},
+		{"header", checkOf(false, "192.0.2.1", "/", pair{"api-key", good}), []string{"api-key", "x-api-key-metadata"}},
+		{"query", checkOf(false, "192.0.2.1", "/?key="+good), []string{"api-key", "x-api-key-metadata"}},
+		{"bearer", checkOf(false, "192.0.2.1", "/", pair{"authorization", "Bearer " + good}), []string{"api-key", "authorization", "x-api-key-metadata"}},
 	} {
 		r := b.check(t, c.request)
 		ok := r.GetOkResponse()
