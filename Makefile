@@ -65,11 +65,11 @@ crash: ## kill -9 the real program during changes and Checks
 
 .PHONY: powerloss
 powerloss: ## every state that a power loss may leave the files in
-	@TOKENKIT_REQUIRE_FUSE=1 TOKENKIT_ROUNDS=$(call rounds,500,10000) $(FIGURES) images= $(LONG) -run 'TestPowerLoss$$' ./internal/boltfile ./store/bolt ./extauthz/statefile
+	@TOKENKIT_REQUIRE_FUSE=1 TOKENKIT_ROUNDS=$(call rounds,500,10000) $(FIGURES) images= $(LONG) -run 'TestPowerLoss$$' ./internal/boltfile ./store/bolt ./extauthz/statefile ./usage/usagefile
 
 .PHONY: corrupt
 corrupt: ## flipped bytes, stale and swapped pages, truncations
-	@TOKENKIT_ROUNDS=$(call rounds,1000,10000) $(FIGURES) damaged= $(LONG) -run 'TestDamage$$' ./internal/boltfile ./store/bolt ./extauthz/statefile
+	@TOKENKIT_ROUNDS=$(call rounds,1000,10000) $(FIGURES) damaged= $(LONG) -run 'TestDamage$$' ./internal/boltfile ./store/bolt ./extauthz/statefile ./usage/usagefile
 
 .PHONY: restart
 restart: ## restart two instances in turn under load through the real Envoy

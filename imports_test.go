@@ -24,6 +24,8 @@ func TestImports(t *testing.T) {
 		"extauthz/limit":     {own: []string{"apikey"}},
 		"extauthz/block":     {own: []string{"apikey"}},
 		"extauthz/statefile": {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
+		"usage":              {own: []string{"apikey"}},
+		"usage/usagefile":    {own: []string{"apikey", "usage", "internal/boltfile"}},
 		"store":              {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
 		"store/bolt":         {own: []string{"apikey", "store", "internal/boltfile"}, others: []string{"golang.org/x/"}},
 		"admin":              {own: []string{"apikey", "store"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},

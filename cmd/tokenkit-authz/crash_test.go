@@ -230,4 +230,7 @@ func (c *crashRun) verifyFiles() {
 	if err := state.Close(); err != nil {
 		c.t.Error(err)
 	}
+	if err := verifyUsage(ctx, filepath.Join(c.data, "usage.db")); err != nil {
+		c.t.Errorf("verifying after %d kills: %v", c.kills, err)
+	}
 }

@@ -164,7 +164,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loopCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	loops, loopCtx := errgroup.WithContext(loopCtx)
-	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.admin.Run} {
+	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.admin.Run} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}
 	servers, serverCtx := errgroup.WithContext(ctx)

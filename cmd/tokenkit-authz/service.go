@@ -23,6 +23,8 @@ import (
 	"github.com/tokenkithq/authz/extauthz/statefile"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
+	"github.com/tokenkithq/authz/usage"
+	"github.com/tokenkithq/authz/usage/usagefile"
 )
 
 // maxCheckBytes bounds one Check; Envoy's own limit on request headers is
@@ -31,17 +33,19 @@ const maxCheckBytes = 256 << 10
 
 // service is everything that serve runs, over one data folder.
 type service struct {
-	settings *settings
-	logger   *slog.Logger
-	keys     *bolt.Store
-	cache    *store.Cache
-	uses     *store.LastUsed
-	state    *statefile.File
-	limiter  *limit.Limiter
-	table    *block.Table
-	admin    *admin.Admin
-	health   *health.Server
-	grpc     *grpc.Server
+	settings  *settings
+	logger    *slog.Logger
+	keys      *bolt.Store
+	cache     *store.Cache
+	uses      *store.LastUsed
+	state     *statefile.File
+	limiter   *limit.Limiter
+	table     *block.Table
+	usageFile *usagefile.File // nil where usage is off
+	usage     *usage.Recorder // likewise
+	admin     *admin.Admin
+	health    *health.Server
+	grpc      *grpc.Server
 }
 
 // openService opens the data folder and builds all parts over it. The caller
@@ -83,6 +87,9 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if v.table, err = block.New(ctx, block.Options{Journal: v.state.Blocks(), Never: never}); err != nil {
 		return nil, err
 	}
+	if err := v.openUsage(ctx); err != nil {
+		return nil, err
+	}
 	if err := v.buildServers(); err != nil {
 		return nil, err
 	}
@@ -102,18 +109,22 @@ func (v *service) buildServers() error {
 	if err != nil {
 		return err
 	}
-	authorizer, err := extauthz.NewAuthorizer(extauthz.AuthorizerOptions{
+	options := extauthz.AuthorizerOptions{
 		Keys: v.cache, Limiter: v.limiter, Blocker: v.table, Uses: v.uses,
 		Strict: v.settings.strict, Uncounted: uncounted, Logger: v.logger,
-	})
+	}
+	if v.usage != nil {
+		options.Recorder = v.usage
+	}
+	authorizer, err := extauthz.NewAuthorizer(options)
 	if err != nil {
 		return err
 	}
-	options, err := v.settings.serverOptions(v.logger)
+	serverOptions, err := v.settings.serverOptions(v.logger)
 	if err != nil {
 		return err
 	}
-	server, err := extauthz.NewServer(authorizer, options)
+	server, err := extauthz.NewServer(authorizer, serverOptions)
 	if err != nil {
 		return err
 	}
@@ -129,7 +140,7 @@ func (v *service) buildServers() error {
 	healthpb.RegisterHealthServer(v.grpc, v.health)
 
 	v.admin, err = admin.New(admin.Options{
-		Store: v.cache, Logger: v.logger, Version: versionText(),
+		Store: forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
 		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
 		ClientAddressHeader: v.settings.adminAddressHeader,
@@ -172,6 +183,12 @@ func (v *service) close(ctx context.Context) error {
 	}
 	if v.state != nil {
 		step("closing the state file", v.state.Close())
+	}
+	if v.usage != nil {
+		step("saving usage", v.usage.Close(ctx))
+	}
+	if v.usageFile != nil {
+		step("closing the usage file", v.usageFile.Close())
 	}
 	if v.uses != nil {
 		step("saving when keys were last used", v.uses.Flush(ctx))

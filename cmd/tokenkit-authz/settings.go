@@ -51,6 +51,7 @@ type settings struct {
 
 	cacheKeys    int
 	cacheMissing int
+	usage        bool
 }
 
 // defaults sets every setting to its default and returns their flags.
@@ -97,6 +98,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 
 	f.IntVar(&s.cacheKeys, "cache-keys", 100_000, "how many keys are kept in memory")
 	f.IntVar(&s.cacheMissing, "cache-missing", 10_000, "how many unknown keys are remembered as such")
+	f.BoolVar(&s.usage, "usage", true, "count what each key does, by minute, hour and day")
 }
 
 // logger returns the logger that the settings ask for.
@@ -118,6 +120,7 @@ func (s *settings) logger(std streams) (*slog.Logger, error) {
 // The files of a data folder.
 func (s *settings) keysFile() string    { return filepath.Join(s.data, "keys.db") }
 func (s *settings) stateFile() string   { return filepath.Join(s.data, "state.db") }
+func (s *settings) usageFile() string   { return filepath.Join(s.data, "usage.db") }
 func (s *settings) controlPath() string { return filepath.Join(s.data, "control.sock") }
 
 func (s *settings) limitModeValue() (limit.Mode, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/extauthz/statefile"
+	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
 )
 
@@ -26,7 +27,8 @@ func newStore(std streams) *cobra.Command {
 		Short: "Verify, back up, restore, compact, export and import the key store",
 		Long: `Verify, back up, restore, compact, export and import the key store: users, keys and
 sessions. What keys have spent and which addresses are blocked is in a file of its own,
-state.db, which is checked with it but never copied: an old state would allow calls again.`,
+state.db, which is checked with it but never copied: an old state would allow calls again.
+What keys did is in usage.db, which is checked, too, and not copied.`,
 	}
 	cmd.AddCommand(newStoreVerify(std), newStoreBackup(std), newStoreRestore(std), newStoreCompact(std), newStoreExport(std), newStoreImport(std))
 	return cmd
@@ -63,6 +65,9 @@ func newStoreVerify(std streams) *cobra.Command {
 		}
 		if len(args) == 0 {
 			if err := verifyState(cmd.Context(), o.stateFile()); err != nil {
+				return err
+			}
+			if err := verifyUsage(cmd.Context(), o.usageFile()); err != nil {
 				return err
 			}
 		}
@@ -175,7 +180,7 @@ func newStoreImport(std streams) *cobra.Command {
 		}
 		return withInput(std, args[0], func(r io.Reader) error {
 			return withStore(cmd.Context(), o.keysFile(), bolt.Options{CommitTimeout: importTimeout}, func(s *bolt.Store) error {
-				added, err := s.Import(cmd.Context(), r)
+				added, err := s.Import(cmd.Context(), r, store.Actor{Kind: store.ActorOperator})
 				if err != nil {
 					return err
 				}
