@@ -51,7 +51,7 @@ type doubts struct {
 	unknown  atomic.Int64 // changes of unknown outcome
 
 	mu        sync.Mutex
-	changes map[apikey.KeyID]int // how many are under way
+	changes   map[apikey.KeyID]int // how many are under way
 	creations map[apikey.Hash]int  // how many that give a key this hash are under way or of unknown outcome
 	lasting   map[apikey.KeyID]struct{}
 	lost      bool // there were more than maxDoubts of unknown outcome

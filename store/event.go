@@ -89,9 +89,10 @@ const (
 
 // Limits of an event, all inclusive.
 const (
-	MaxEventText    = 500  // bytes of an action and of what names a target
-	MaxEventChanges = 64   // changes
-	MaxChangeText   = 8192 // bytes of each side of a change
+	MaxEventText    = 500       // bytes of an action and of what names a target
+	MaxEventChanges = 64        // changes
+	MaxChangeText   = 8192      // bytes of each side of a change
+	MaxEventSize    = 128 << 10 // bytes of all changes
 )
 
 // Event is one entry of the audit log: that somebody did something. Events that
@@ -137,10 +138,15 @@ func (e *Event) Validate() error {
 	if len(e.Changes) > MaxEventChanges {
 		return &apikey.FieldError{Field: "changes", Err: fmt.Errorf("expected at most %d, got %d", MaxEventChanges, len(e.Changes))}
 	}
+	size := 0
 	for _, c := range e.Changes {
+		size += len(c.Field) + len(c.From) + len(c.To)
 		if c.Field == "" || len(c.Field) > MaxEventText || len(c.From) > MaxChangeText || len(c.To) > MaxChangeText {
 			return &apikey.FieldError{Field: "changes", Err: fmt.Errorf("expected a field's name, and at most %d bytes on each side", MaxChangeText)}
 		}
+	}
+	if size > MaxEventSize {
+		return &apikey.FieldError{Field: "changes", Err: fmt.Errorf("expected at most %d bytes in all", MaxEventSize)}
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,11 +20,13 @@ const maxExportLine = 1 << 20
 
 // ExportReader receives what [ReadExport] reads.
 type ExportReader struct {
-	// User and Key are called with each, and with the number of its line from
-	// 1 up. What they are given is valid and theirs to keep; their errors end
-	// the reading.
-	User func(line int, user *User) error
-	Key  func(line int, key *apikey.Key) error
+	// All are called with each, and with the number of its line from 1 up.
+	// What they are given is valid and theirs to keep; their errors end the
+	// reading.
+	User       func(line int, user *User) error
+	Key        func(line int, key *apikey.Key) error
+	Invitation func(line int, invitation *Invitation) error
+	Event      func(line int, event *Event) error
 }
 
 // ReadExport reads an export to its end. The error names the line, and the
@@ -95,25 +96,47 @@ func (e *exportReading) line(n int, text []byte) error {
 		return errors.New("expected one JSON object")
 	}
 	if n == 1 {
-		if line.Export != exportFormat || line.User != nil || line.Key != nil || line.End != nil {
+		if line.Export != exportFormat || line.parts() > 0 {
 			return fmt.Errorf("export: expected %q, the head of an export", exportFormat)
 		}
-		if line.Version != exportVersion {
-			return fmt.Errorf("version: expected %d, got %d; another version of the program wrote this", exportVersion, line.Version)
+		if line.Version < 1 || line.Version > exportVersion {
+			return fmt.Errorf("version: expected 1 to %d, got %d; another version of the program wrote this", exportVersion, line.Version)
 		}
 		return nil
 	}
-	switch {
-	case line.Export != "" || line.Version != 0:
+	if line.Export != "" || line.Version != 0 {
 		return errors.New("export: expected it on the first line alone")
-	case line.User != nil && line.Key == nil && line.End == nil:
-		return e.user(n, line.User)
-	case line.Key != nil && line.User == nil && line.End == nil:
-		return e.key(n, line.Key)
-	case line.End != nil && line.User == nil && line.Key == nil:
-		return e.end(line.End)
 	}
-	return errors.New(`expected one of "user", "key" and "end"`)
+	if line.parts() != 1 {
+		return errors.New(`expected one of "user", "key", "invitation", "event" and "end"`)
+	}
+	switch {
+	case line.User != nil:
+		e.read.Users++
+		e.read.LastUserID = max(e.read.LastUserID, line.User.ID)
+		return read(n, "user", line.User.user, e.to.User)
+	case line.Key != nil:
+		e.read.Keys++
+		e.read.LastKeyID = max(e.read.LastKeyID, line.Key.ID)
+		return read(n, "key", line.Key.key, e.to.Key)
+	case line.Invitation != nil:
+		e.read.Invitations++
+		return read(n, "invitation", line.Invitation.invitation, e.to.Invitation)
+	case line.Event != nil:
+		e.read.Events++
+		e.read.LastEventID = max(e.read.LastEventID, line.Event.ID)
+		return read(n, "event", line.Event.event, e.to.Event)
+	}
+	return e.end(line.End)
+}
+
+// read hands on what a line holds.
+func read[T any](n int, what string, from func() (*T, error), to func(int, *T) error) error {
+	value, err := from()
+	if err != nil {
+		return under(what, err)
+	}
+	return to(n, value)
 }
 
 // jsonError puts an error of the decoder as one of a field.
@@ -125,88 +148,26 @@ func jsonError(err error) error {
 	return err
 }
 
-func (e *exportReading) user(n int, line *exportUser) error {
-	user := &User{ID: line.ID, Name: line.Name, Email: line.Email, PasswordHash: line.PasswordHash}
-	if user.ID <= 0 {
-		return &apikey.FieldError{Field: "user.id", Err: errors.New("expected a positive number")}
-	}
-	var err error
-	if user.CreatedAt, err = parseTime(line.CreatedAt, time.Microsecond); err != nil {
-		return &apikey.FieldError{Field: "user.created_at", Err: err}
-	}
-	if err := user.Validate(); err != nil {
-		return under("user", err)
-	}
-	e.read.Users++
-	e.read.LastUserID = max(e.read.LastUserID, user.ID)
-	return e.to.User(n, user)
-}
-
-func (e *exportReading) key(n int, line *exportKey) error {
-	key := &apikey.Key{
-		ID: line.ID, Hint: line.Hint, Name: line.Name, Owner: line.Owner, OwnerName: line.OwnerName,
-		Strict: line.Strict, RateLimitPerHour: line.RateLimitPerHour,
-	}
-	if err := key.Hash.UnmarshalText([]byte(line.Hash)); err != nil {
-		return &apikey.FieldError{Field: "key.hash", Err: errors.New("expected 64 hexadecimal digits")}
-	}
-	var err error
-	if key.CreatedAt, err = parseTime(line.CreatedAt, time.Microsecond); err != nil {
-		return &apikey.FieldError{Field: "key.created_at", Err: err}
-	}
-	if key.LastUsedAt, err = parseTime(line.LastUsedAt, time.Second); err != nil {
-		return &apikey.FieldError{Field: "key.last_used_at", Err: err}
-	}
-	for i, text := range line.AllowedOrigins {
-		origin, err := apikey.ParseOriginPattern(text)
-		if err != nil {
-			return &apikey.FieldError{Field: fmt.Sprintf("key.allowed_origins[%d]", i), Err: err}
-		}
-		key.AllowedOrigins = append(key.AllowedOrigins, origin)
-	}
-	for i, text := range line.AllowedIPs {
-		prefix, err := apikey.ParseAddressPrefix(text)
-		if err != nil {
-			return &apikey.FieldError{Field: fmt.Sprintf("key.allowed_ips[%d]", i), Err: err}
-		}
-		key.AllowedIPs = append(key.AllowedIPs, prefix)
-	}
-	switch {
-	case key.ID <= 0:
-		return &apikey.FieldError{Field: "key.id", Err: errors.New("expected a positive number")}
-	case key.Owner <= 0:
-		return &apikey.FieldError{Field: "key.owner", Err: errors.New("expected a positive number")}
-	case key.Hash == apikey.Hash{}:
-		return &apikey.FieldError{Field: "key.hash", Err: errors.New("expected 64 hexadecimal digits, not all zero")}
-	}
-	if err := ValidateKey(key); err != nil {
-		return under("key", err)
-	}
-	e.read.Keys++
-	e.read.LastKeyID = max(e.read.LastKeyID, key.ID)
-	return e.to.Key(n, key)
-}
-
 func (e *exportReading) end(line *ExportEnd) error {
-	if line.Users != e.read.Users || line.Keys != e.read.Keys {
-		return fmt.Errorf("end: expected %d users and %d keys, read %d and %d", line.Users, line.Keys, e.read.Users, e.read.Keys)
+	for _, c := range []struct {
+		what       string
+		said, read int
+	}{
+		{"users", line.Users, e.read.Users}, {"keys", line.Keys, e.read.Keys},
+		{"invitations", line.Invitations, e.read.Invitations}, {"events", line.Events, e.read.Events},
+	} {
+		if c.said != c.read {
+			return fmt.Errorf("end: expected %d %s, read %d", c.said, c.what, c.read)
+		}
 	}
-	if line.LastUserID < e.read.LastUserID || line.LastKeyID < e.read.LastKeyID {
-		return errors.New("end: expected last ids that are not below those of the users and keys")
+	if line.LastUserID < e.read.LastUserID || line.LastKeyID < e.read.LastKeyID || line.LastEventID < e.read.LastEventID {
+		return errors.New("end: expected last ids that are not below those of the users, keys and events")
+	}
+	if line.LastEventID > 1<<62 {
+		return errors.New("end: expected a last event's id of at most 2^62")
 	}
 	e.read, e.ended = *line, true
 	return nil
-}
-
-func parseTime(text string, unit time.Duration) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || t.IsZero() {
-		return time.Time{}, errors.New("expected a time as RFC 3339 writes it, such as 2026-03-01T12:00:00Z")
-	}
-	return t.UTC().Truncate(unit), nil
 }
 
 // under puts the field of err below another.
@@ -222,14 +183,26 @@ func under(parent string, err error) error {
 const maxHintLength = 32
 
 // ValidateKey reports the first field of key that a store must not keep, as an
-// [*apikey.FieldError]: what [apikey.Key.Validate] says, and a hint or owner's
-// name that is not fit for a header.
+// [*apikey.FieldError]: what [apikey.Key.Validate] says, a hint or owner's name
+// that is not fit for a header, and a previous secret that is not whole.
 func ValidateKey(key *apikey.Key) error {
 	if err := key.Validate(); err != nil {
 		return err
 	}
-	if len(key.Hint) > maxHintLength || !utf8.ValidString(key.Hint) || strings.ContainsFunc(key.Hint, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return &apikey.FieldError{Field: "hint", Err: fmt.Errorf("expected at most %d bytes of printable characters", maxHintLength)}
+	for _, hint := range []struct{ field, text string }{{"hint", key.Hint}, {"previous_hint", key.PreviousHint}} {
+		if len(hint.text) > maxHintLength || !utf8.ValidString(hint.text) || strings.ContainsFunc(hint.text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return &apikey.FieldError{Field: hint.field, Err: fmt.Errorf("expected at most %d bytes of printable characters", maxHintLength)}
+		}
+	}
+	switch {
+	case key.Hash == apikey.Hash{}:
+		return &apikey.FieldError{Field: "hash", Err: errors.New("expected one that is not all zero")}
+	case key.PreviousHash == apikey.Hash{} && (key.PreviousHint != "" || !key.PreviousUntil.IsZero()):
+		return &apikey.FieldError{Field: "previous_hash", Err: errors.New("expected one, since there is a hint or an end of it")}
+	case key.PreviousHash != apikey.Hash{} && key.PreviousUntil.IsZero():
+		return &apikey.FieldError{Field: "previous_expires_at", Err: errors.New("expected a time, since there is a previous secret")}
+	case key.PreviousHash == key.Hash:
+		return &apikey.FieldError{Field: "previous_hash", Err: errors.New("expected another than the present one")}
 	}
 	if key.OwnerName != "" {
 		if name, err := CanonicalUserName(key.OwnerName); err != nil || name != key.OwnerName {

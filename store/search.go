@@ -186,7 +186,7 @@ type query struct {
 func (f *KeyFilter) query() *query {
 	q := &query{owner: f.Owner, text: []byte(strings.ToLower(f.Search)), state: f.State, now: f.Now.UnixMicro()}
 	if digits, found := strings.CutPrefix(f.Search, "#"); found {
-		if id, err := strconv.ParseInt(digits, 10, 64); err == nil && digits[0] != '+' && digits[0] != '-' {
+		if id, err := strconv.ParseInt(digits, 10, 64); err == nil && strconv.FormatInt(id, 10) == digits {
 			q.id = apikey.KeyID(id)
 		}
 	}

@@ -80,7 +80,7 @@ func importKeys(t *testing.T, path string, n int) []string {
 		first := len(secrets) + 1
 		made := make([]string, min(batch, n-len(secrets)))
 		go func() { _ = write.CloseWithError(exportKeys(write, random, first, made)) }()
-		if _, err := keys.Import(ctx, read); err != nil {
+		if _, err := keys.Import(ctx, read, store.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 		secrets = append(secrets, made...)
@@ -113,7 +113,7 @@ func exportKeys(w io.Writer, random io.Reader, first int, secrets []string) erro
 			return err
 		}
 	}
-	return export.Close(1, apikey.KeyID(first+len(secrets)-1))
+	return export.Close(store.LastIDs{User: 1, Key: apikey.KeyID(first + len(secrets) - 1)})
 }
 
 var memoryLine = regexp.MustCompile(`(?m)^(VmRSS|VmHWM|RssAnon|RssFile):\s+(\d+) kB$`)

@@ -147,3 +147,18 @@ func eventOf(id uint64, record []byte) (*store.Event, error) {
 	event.ID = id
 	return event, nil
 }
+
+// eachEvent calls fn with all events by ascending id.
+func eachEvent(ctx context.Context, tx *boltfile.Tx, fn func(*store.Event) error) error {
+	return scan(ctx, tx, eventsBucket, nil, func(place, record []byte) error {
+		id, err := idAt[int64](place)
+		if err != nil {
+			return err
+		}
+		event, err := eventOf(uint64(id), record)
+		if err != nil {
+			return err
+		}
+		return fn(event)
+	})
+}

@@ -50,9 +50,9 @@ func withKeys(tb testing.TB, keys int) string {
 				CreatedAt: noon, LastUsedAt: noon,
 			})
 		}
-		_ = write.CloseWithError(w.Close(users, apikey.KeyID(keys)))
+		_ = write.CloseWithError(w.Close(store.LastIDs{User: users, Key: apikey.KeyID(keys)}))
 	}()
-	_, err = s.Import(context.Background(), read)
+	_, err = s.Import(context.Background(), read, by)
 	must(tb, err)
 	must(tb, s.Close())
 	return path

@@ -38,7 +38,7 @@ func TestCachedStore(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return store.NewCache(keys, store.CacheOptions{Keys: 6, Absent: 3}), nil
+			return store.NewCache(store.NewIndex(keys), store.CacheOptions{Keys: 6, Absent: 3}), nil
 		}
 	})
 }

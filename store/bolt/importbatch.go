@@ -23,12 +23,20 @@ type keyLine struct {
 	entry keyEntry
 }
 
+// recordLine is a line that is one record and nothing else.
+type recordLine struct {
+	line          int
+	bucket, field string
+	place, record []byte
+}
+
 // importBatch puts the lines of an import bucket by bucket, each in its own
 // order: the pages of one transaction are split only when it is committed, and
 // till then each record that is put before others moves all of them.
 type importBatch struct {
-	users []userLine
-	keys  []keyLine
+	users  []userLine
+	keys   []keyLine
+	others []recordLine
 
 	ctx  context.Context
 	tx   *boltfile.Tx
@@ -139,6 +147,20 @@ func (b *importBatch) insertKeys() {
 	b.sortKeys(func(x, y *keyEntry) int { return cmp.Or(cmp.Compare(x.owner, y.owner), cmp.Compare(x.id, y.id)) })
 	for i := range b.keys {
 		if e := &b.keys[i].entry; !b.put(b.keys[i].line, "key.id", ownersBucket, appendID(idKey(e.owner), e.id), nil) {
+			return
+		}
+	}
+}
+
+func (b *importBatch) insertOthers() {
+	if b.err != nil && b.line == 0 {
+		return
+	}
+	slices.SortFunc(b.others, func(x, y recordLine) int {
+		return cmp.Or(cmp.Compare(x.bucket, y.bucket), bytes.Compare(x.place, y.place), cmp.Compare(x.line, y.line))
+	})
+	for i := range b.others {
+		if o := &b.others[i]; !b.put(o.line, o.field, o.bucket, o.place, o.record) {
 			return
 		}
 	}

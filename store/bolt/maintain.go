@@ -39,6 +39,7 @@ func Compact(ctx context.Context, path string, o Options) (before, after int64, 
 type Report struct {
 	Bytes                 int64
 	Users, Keys, Sessions uint64
+	Invitations, Events   uint64
 }
 
 // Verify reads all of the file at path, which it does not change: that every
@@ -70,7 +71,12 @@ func (s *Store) verify(ctx context.Context) (Report, error) {
 		v.users()
 		v.keys()
 		v.sessions()
-		report = Report{Users: v.count(usersBucket), Keys: v.count(keysBucket), Sessions: v.count(sessionsBucket)}
+		if !s.first {
+			v.invitations()
+			v.events()
+			report.Invitations, report.Events = v.count(invitationsBucket), v.count(eventsBucket)
+		}
+		report.Users, report.Keys, report.Sessions = v.count(usersBucket), v.count(keysBucket), v.count(sessionsBucket)
 		return v.err
 	})
 	return report, err
@@ -147,11 +153,15 @@ func (v *verifier) users() {
 }
 
 func (v *verifier) keys() {
+	hashes := uint64(0)
 	if v.err == nil {
-		v.err = eachKey(v.ctx, v.tx, v.key)
+		v.err = eachKey(v.ctx, v.tx, func(key *apikey.Key) error {
+			hashes += uint64(len(hashesOf(key)))
+			return v.key(key)
+		})
 	}
 	keys := v.count(keysBucket)
-	v.counted(hashesBucket, keys)
+	v.counted(hashesBucket, hashes)
 	v.counted(ownersBucket, keys)
 	v.each(lastUsedBucket, func(place, _ []byte) error {
 		id, err := idAt[apikey.KeyID](place)
@@ -168,8 +178,10 @@ func (v *verifier) keys() {
 
 func (v *verifier) key(key *apikey.Key) error {
 	err := v.hasUser(key.Owner)
-	if err == nil {
-		err = v.has(hashesBucket, key.Hash[:], idKey(key.ID))
+	for _, hash := range hashesOf(key) {
+		if err == nil {
+			err = v.has(hashesBucket, hash[:], idKey(key.ID))
+		}
 	}
 	if err == nil {
 		err = v.has(ownersBucket, appendID(idKey(key.Owner), key.ID), nil)
@@ -206,4 +218,28 @@ func (v *verifier) sessions() {
 	sessions := v.count(sessionsBucket)
 	v.counted(signedInBucket, sessions)
 	v.counted(endsBucket, sessions)
+}
+
+func (v *verifier) invitations() {
+	if v.err == nil {
+		v.err = eachInvitation(v.ctx, v.tx, func(*store.Invitation) error { return nil })
+	}
+}
+
+// events also checks that no id is above the last one that was given, since it
+// would be given again.
+func (v *verifier) events() {
+	if v.err != nil {
+		return
+	}
+	last, err := v.tx.Sequence(eventsBucket)
+	if err == nil {
+		err = eachEvent(v.ctx, v.tx, func(event *store.Event) error {
+			if event.ID > last {
+				return damaged("event %d is above the last id %d", event.ID, last)
+			}
+			return nil
+		})
+	}
+	v.err = err
 }

@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"io"
+	"strconv"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/internal/boltfile"
@@ -11,55 +12,61 @@ import (
 
 // ExportOptions says what an export holds.
 type ExportOptions struct {
-	// PasswordHashes includes those of users. Without them, users who were
-	// imported cannot sign in until their passwords are set.
+	// PasswordHashes includes those of users, and invitations. Without them,
+	// users who were imported cannot sign in until their passwords are set.
 	PasswordHashes bool
 }
 
-// Export writes all users and keys as they are at one moment, as JSON lines,
-// while the store is in use. Of keys it has the hashes of their secrets, which
-// are not secret; sessions it leaves out. [Store.Import] reads it.
+// Export writes all users, keys and events as they are at one moment, as JSON
+// lines, while the store is in use. Of keys it has the hashes of their secrets,
+// which are not secret; sessions it leaves out. [Store.Import] reads it.
 func (s *Store) Export(ctx context.Context, w io.Writer, o ExportOptions) error {
 	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
 		export := store.NewExportWriter(w, o.PasswordHashes)
-		err := scan(ctx, tx, usersBucket, nil, func(place, _ []byte) error {
-			id, err := idAt[apikey.UserID](place)
-			if err != nil {
-				return err
-			}
-			user, err := loadUser(tx, id)
-			if err != nil {
-				return err
-			}
-			return export.User(user)
-		})
-		if err != nil {
+		if err := eachUser(ctx, tx, export.User); err != nil {
 			return err
 		}
 		if err := eachKey(ctx, tx, export.Key); err != nil {
 			return err
 		}
-		lastUser, err := tx.Sequence(usersBucket)
-		if err != nil {
+		var last store.LastIDs
+		for _, of := range []struct {
+			bucket string
+			set    func(uint64)
+		}{
+			{usersBucket, func(n uint64) { last.User = apikey.UserID(n) }},
+			{keysBucket, func(n uint64) { last.Key = apikey.KeyID(n) }},
+			{eventsBucket, func(n uint64) { last.Event = n }},
+		} {
+			if s.first && of.bucket == eventsBucket {
+				return export.Close(last)
+			}
+			n, err := tx.Sequence(of.bucket)
+			if err != nil {
+				return err
+			}
+			of.set(n)
+		}
+		if err := eachInvitation(ctx, tx, export.Invitation); err != nil {
 			return err
 		}
-		lastKey, err := tx.Sequence(keysBucket)
-		if err != nil {
+		if err := eachEvent(ctx, tx, export.Event); err != nil {
 			return err
 		}
-		return export.Close(apikey.UserID(lastUser), apikey.KeyID(lastKey))
+		return export.Close(last)
 	})
 	return failed("exporting store", err)
 }
 
-// Import adds the users and keys of an export, under their ids, in one change:
-// all of them or, where one is not valid or is there already, none. The error
+// Import adds what an export holds, under its ids, in one change: all of it
+// or, where something is not valid or is there already, nothing. The error
 // names the first line that is to blame and its field. No id of the export's
-// store is given again.
+// store is given again. Last comes an event of the import itself.
 //
 // All that is read is held in memory, about 1 KiB a key, and
 // [Options.CommitTimeout] must allow for the size.
-func (s *Store) Import(ctx context.Context, r io.Reader) (store.ExportEnd, error) {
+func (s *Store) Import(ctx context.Context, r io.Reader, by store.Actor) (store.ExportEnd, error) {
+	by = by.Stored()
 	var batch importBatch
 	end, err := store.ReadExport(r, store.ExportReader{
 		User: func(line int, user *store.User) error {
@@ -70,6 +77,18 @@ func (s *Store) Import(ctx context.Context, r io.Reader) (store.ExportEnd, error
 			batch.keys = append(batch.keys, keyLine{line, newEntry(key, encodeKey(key))})
 			return ctx.Err()
 		},
+		Invitation: func(line int, invitation *store.Invitation) error {
+			batch.others = append(batch.others, recordLine{
+				line: line, bucket: invitationsBucket, field: "invitation.hash", place: invitation.ID[:], record: encodeInvitation(invitation),
+			})
+			return ctx.Err()
+		},
+		Event: func(line int, event *store.Event) error {
+			batch.others = append(batch.others, recordLine{
+				line: line, bucket: eventsBucket, field: "event.id", place: idKey(int64(event.ID)), record: encodeEvent(event),
+			})
+			return ctx.Err()
+		},
 	})
 	if err != nil {
 		return store.ExportEnd{}, failed("importing", err)
@@ -78,13 +97,21 @@ func (s *Store) Import(ctx context.Context, r io.Reader) (store.ExportEnd, error
 		batch.ctx, batch.tx = ctx, tx
 		batch.insertUsers()
 		batch.insertKeys()
+		batch.insertOthers()
 		if batch.err != nil {
 			return batch.err
 		}
-		if err := tx.SetSequence(usersBucket, uint64(end.LastUserID)); err != nil {
-			return err
+		for bucket, last := range map[string]uint64{
+			usersBucket: uint64(end.LastUserID), keysBucket: uint64(end.LastKeyID), eventsBucket: end.LastEventID,
+		} {
+			if err := tx.SetSequence(bucket, last); err != nil {
+				return err
+			}
 		}
-		return tx.SetSequence(keysBucket, uint64(end.LastKeyID))
+		return s.note(tx, &store.Event{By: by, Action: store.ActionImport, TargetKind: store.TargetStore, Changes: []store.Change{
+			{Field: "users", To: strconv.Itoa(end.Users)}, {Field: "keys", To: strconv.Itoa(end.Keys)},
+			{Field: "invitations", To: strconv.Itoa(end.Invitations)}, {Field: "events", To: strconv.Itoa(end.Events)},
+		}})
 	})
 	if err != nil {
 		return store.ExportEnd{}, failed("importing", err)

@@ -22,8 +22,11 @@ type call struct {
 // change makes or removes something of its own.
 func (s *subject) calls() []call {
 	user := s.user("caller" + s.hash().String()[:8])
-	key, doomed := s.key(user, "kept"), s.key(user, "doomed")
+	key, doomed, lost := s.key(user, "kept"), s.key(user, "doomed"), s.key(user, "lost")
 	session := s.session(user, time.Hour)
+	s.session(user, 2*time.Hour)
+	leaving := s.user("leaving" + s.hash().String()[:8])
+	invitation, accepted := s.invitation("guest"+s.hash().String()[:8]), s.invitation("guest"+s.hash().String()[:8])
 	return []call{
 		{"FindKey", false, func(ctx context.Context) error {
 			_, err := s.FindKey(ctx, key.Hash)
@@ -48,6 +51,80 @@ func (s *subject) calls() []call {
 		{"FindSession", false, func(ctx context.Context) error {
 			_, err := s.FindSession(ctx, session.ID)
 			return err
+		}},
+		{"Key", false, func(ctx context.Context) error {
+			_, err := s.Key(ctx, 0, key.ID)
+			return err
+		}},
+		{"EachKey", false, func(ctx context.Context) error {
+			return s.EachKey(ctx, 0, func(*apikey.Key) error { return nil })
+		}},
+		{"SearchKeys", false, func(ctx context.Context) error {
+			_, err := s.SearchKeys(ctx, store.KeyFilter{Search: "no such text"})
+			return err
+		}},
+		{"FindInvitation", false, func(ctx context.Context) error {
+			_, err := s.FindInvitation(ctx, invitation.ID)
+			return err
+		}},
+		{"ListInvitations", false, func(ctx context.Context) error {
+			_, err := s.ListInvitations(ctx)
+			return err
+		}},
+		{"ListSessions", false, func(ctx context.Context) error {
+			_, err := s.ListSessions(ctx, user.ID)
+			return err
+		}},
+		{"ListEvents", false, func(ctx context.Context) error {
+			_, err := s.ListEvents(ctx, store.EventFilter{})
+			return err
+		}},
+		{"CreateKeys", true, func(ctx context.Context) error {
+			_, err := s.CreateKeys(ctx, []*apikey.Key{{Hash: s.hash(), Name: "new", Owner: user.ID}}, by)
+			return err
+		}},
+		{"UpdateKey", true, func(ctx context.Context) error {
+			_, err := s.UpdateKey(ctx, 0, key.ID, func(key *apikey.Key) error {
+				key.Notes += "x"
+				return nil
+			}, by)
+			return err
+		}},
+		{"DeleteKeys", true, func(ctx context.Context) error {
+			_, err := s.DeleteKeys(ctx, 0, []apikey.KeyID{lost.ID}, by)
+			return err
+		}},
+		{"UpdateUser", true, func(ctx context.Context) error {
+			_, err := s.UpdateUser(ctx, user.ID, func(user *store.User) error {
+				user.Email = "caller" + s.hash().String()[:8] + "@example.io"
+				return nil
+			}, by)
+			return err
+		}},
+		{"DeleteUser", true, func(ctx context.Context) error {
+			_, err := s.DeleteUser(ctx, leaving.ID, by)
+			return err
+		}},
+		{"CreateInvitation", true, func(ctx context.Context) error {
+			return s.CreateInvitation(ctx, &store.Invitation{ID: store.InvitationID(s.hash()), Name: "guest" + s.hash().String()[:8], ExpiresAt: day.Add(time.Hour)}, by)
+		}},
+		{"AcceptInvitation", true, func(ctx context.Context) error {
+			_, err := s.AcceptInvitation(ctx, accepted.ID, "$argon2id$canary", by)
+			return err
+		}},
+		{"DeleteInvitation", true, func(ctx context.Context) error {
+			_, err := s.DeleteInvitation(ctx, invitation.ID, by)
+			return err
+		}},
+		{"DeleteSessions", true, func(ctx context.Context) error {
+			_, err := s.DeleteSessions(ctx, user.ID, &session.ID, by)
+			return err
+		}},
+		{"TouchSessions", true, func(ctx context.Context) error {
+			return s.TouchSessions(ctx, map[store.SessionID]time.Time{session.ID: day})
+		}},
+		{"AppendEvent", true, func(ctx context.Context) error {
+			return s.AppendEvent(ctx, &store.Event{By: by, Action: store.ActionLoginFail})
 		}},
 		{"CreateKey", true, func(ctx context.Context) error {
 			_, err := s.CreateKey(ctx, &apikey.Key{Hash: s.hash(), Name: "new", Owner: user.ID}, by)
@@ -250,5 +327,7 @@ func spoil(key *apikey.Key) {
 		key.AllowedOrigins[i] = apikey.OriginPattern{}
 	}
 	clear(key.AllowedIPs)
+	clear(key.Scopes)
+	clear(key.Metadata)
 	*key = apikey.Key{}
 }

@@ -64,10 +64,13 @@ var keyTests = []test{
 	{"CreateKey refuses an id, and a key that is not valid", func(t *testing.T, s *subject) {
 		user := s.user("ada")
 		for name, key := range map[string]*apikey.Key{
-			"id":         {ID: 7, Hash: s.hash(), Name: "a", Owner: user.ID},
-			"no name":    {Hash: s.hash(), Owner: user.ID},
-			"no origin":  {Hash: s.hash(), Name: "a", Owner: user.ID, AllowedOrigins: []apikey.OriginPattern{{}}},
-			"high limit": {Hash: s.hash(), Name: "a", Owner: user.ID, RateLimitPerHour: apikey.MaxRateLimit + 1},
+			"id":                     {ID: 7, Hash: s.hash(), Name: "a", Owner: user.ID},
+			"no name":                {Hash: s.hash(), Owner: user.ID},
+			"no origin":              {Hash: s.hash(), Name: "a", Owner: user.ID, AllowedOrigins: []apikey.OriginPattern{{}}},
+			"no hash":                {Name: "a", Owner: user.ID},
+			"half a previous secret": {Hash: s.hash(), Name: "a", Owner: user.ID, PreviousHash: s.hash()},
+			"no scope":               {Hash: s.hash(), Name: "a", Owner: user.ID, Scopes: make([]apikey.Scope, 1)},
+			"high limit":             {Hash: s.hash(), Name: "a", Owner: user.ID, RateLimitPerHour: apikey.MaxRateLimit + 1},
 		} {
 			if _, err := s.CreateKey(background(), key, by); err == nil {
 				t.Errorf("%s: no error", name)

@@ -30,7 +30,8 @@ func walk(t *testing.T, fresh func(dir string) Opener) {
 			users: map[apikey.UserID]*store.User{}, sessions: map[store.SessionID]*store.Session{},
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"create user": m.createUser, "set password": m.setPassword, "find user": m.findUser,
+			"create user": m.createUser, "update user": m.updateUser, "delete user": m.deleteUser, "set password": m.setPassword, "find user": m.findUser,
+			"update key": m.updateKey, "create keys": m.createKeys, "delete keys": m.deleteKeys, "search keys": m.searchKeys,
 			"create key": m.createKey, "delete key": m.deleteKey, "find key": m.findKey, "touch keys": m.touchKeys,
 			"create session": m.createSession, "delete session": m.deleteSession, "expire sessions": m.expireSessions,
 			"reopen": func(*rapid.T) { m.reopen(); clear(m.touched) },
@@ -49,6 +50,7 @@ type model struct {
 	sessions map[store.SessionID]*store.Session
 	lastKey  apikey.KeyID
 	lastUser apikey.UserID
+	events   []noted
 }
 
 // The few values from which steps choose, so that they meet often.
@@ -81,6 +83,7 @@ func (m *model) find(login string) *store.User {
 
 func (m *model) createUser(t *rapid.T) {
 	user := &store.User{
+		Role: rapid.SampledFrom(store.Roles()).Draw(t, "role"),
 		Name: drawLogin.Draw(t, "name"), Email: drawEmail.Draw(t, "email"),
 		PasswordHash: rapid.StringMatching(`[a-z$]{0,20}`).Draw(t, "hash"), CreatedAt: at(drawSeconds.Draw(t, "at")),
 	}
@@ -97,6 +100,10 @@ func (m *model) createUser(t *rapid.T) {
 		m.lastUser = created.ID
 		kept := *user
 		kept.ID = created.ID
+		if len(m.users) == 0 {
+			kept.Role = store.RoleOwner
+		}
+		m.note(store.ActionCreateUser, int64(kept.ID))
 		m.users[kept.ID] = &kept
 		same(t, "created user", created, &kept)
 	}
@@ -111,6 +118,7 @@ func (m *model) setPassword(t *rapid.T) {
 	}
 	agree(t, "setting password", m.SetPasswordHash(background(), id, "", hash, nil, by), nil)
 	user.PasswordHash = hash
+	m.note(store.ActionSetPassword, int64(id))
 	maps.DeleteFunc(m.sessions, func(_ store.SessionID, session *store.Session) bool { return session.User == id })
 }
 
@@ -127,6 +135,16 @@ func (m *model) findUser(t *rapid.T) {
 }
 
 func (m *model) createKey(t *rapid.T) {
+	key := drawNewKey(t)
+	want := m.mayCreate(key)
+	created, err := m.CreateKey(background(), key, by)
+	agree(t, "creating key", err, want)
+	if err == nil {
+		m.created(t, key, created)
+	}
+}
+
+func drawNewKey(t *rapid.T) *apikey.Key {
 	key := &apikey.Key{
 		Hash: drawHash.Draw(t, "hash"), Name: rapid.StringMatching(`[a-zé]{1,20}`).Draw(t, "name"), Owner: drawUserID.Draw(t, "owner"),
 		Strict: rapid.Bool().Draw(t, "strict"), RateLimitPerHour: rapid.Uint32Range(0, apikey.MaxRateLimit).Draw(t, "limit"),
@@ -139,27 +157,40 @@ func (m *model) createKey(t *rapid.T) {
 		}
 		key.AllowedOrigins = append(key.AllowedOrigins, origin)
 	}
-	var want error
-	for _, other := range m.keys {
-		if other.Hash == key.Hash {
-			want = store.ErrExists
-		}
-	}
+	return key
+}
+
+// mayCreate returns what creating a key fails with.
+func (m *model) mayCreate(key *apikey.Key) error {
 	if m.users[key.Owner] == nil {
-		want = store.ErrNotFound
+		return store.ErrNotFound
 	}
-	created, err := m.CreateKey(background(), key, by)
-	agree(t, "creating key", err, want)
-	if err == nil {
-		if created.ID <= m.lastKey {
-			t.Fatalf("key id %d after %d", created.ID, m.lastKey)
+	if m.holds(key.Hash) != nil {
+		return store.ErrExists
+	}
+	return nil
+}
+
+// holds returns the key that is found by a hash.
+func (m *model) holds(hash apikey.Hash) *apikey.Key {
+	for _, key := range m.keys {
+		if key.Hash == hash || key.PreviousHash == hash {
+			return key
 		}
-		m.lastKey = created.ID
-		kept := key.Clone()
-		kept.ID = created.ID
-		m.keys[kept.ID] = kept
-		same(t, "created key", created, kept)
 	}
+	return nil
+}
+
+func (m *model) created(t *rapid.T, key, created *apikey.Key) {
+	if created.ID <= m.lastKey {
+		t.Fatalf("key id %d after %d", created.ID, m.lastKey)
+	}
+	m.lastKey = created.ID
+	kept := key.Clone()
+	kept.ID = created.ID
+	m.keys[kept.ID] = kept
+	m.note(store.ActionCreateKey, int64(kept.ID))
+	same(t, "created key", created, kept)
 }
 
 func (m *model) deleteKey(t *rapid.T) {
@@ -172,18 +203,16 @@ func (m *model) deleteKey(t *rapid.T) {
 	}
 	agree(t, "deleting key", err, nil)
 	same(t, "deleted key", deleted, key)
+	m.note(store.ActionDeleteKey, int64(id))
 	delete(m.keys, id)
 }
 
 func (m *model) findKey(t *rapid.T) {
 	hash := drawHash.Draw(t, "hash")
 	found, err := m.FindKey(background(), hash)
-	for id, key := range m.keys {
-		if key.Hash != hash {
-			continue
-		}
+	if key := m.holds(hash); key != nil {
 		agree(t, "finding key", err, nil)
-		if m.touched[id] && found.LastUsedAt.Before(key.LastUsedAt) {
+		if m.touched[key.ID] && found.LastUsedAt.Before(key.LastUsedAt) {
 			found = found.Clone()
 			found.LastUsedAt = key.LastUsedAt
 		}
@@ -219,6 +248,7 @@ func (m *model) createSession(t *rapid.T) {
 		agree(t, "creating session", err, store.ErrExists)
 	default:
 		agree(t, "creating session", err, nil)
+		m.note(store.ActionLogin, 0)
 		m.sessions[session.ID] = session
 	}
 }
@@ -226,6 +256,9 @@ func (m *model) createSession(t *rapid.T) {
 func (m *model) deleteSession(t *rapid.T) {
 	id := store.SessionID(drawHash.Draw(t, "id"))
 	agree(t, "deleting session", m.DeleteSession(background(), id, by), nil)
+	if m.sessions[id] != nil {
+		m.note(store.ActionLogout, 0)
+	}
 	delete(m.sessions, id)
 }
 
@@ -248,6 +281,11 @@ func (m *model) compare(t *rapid.T) {
 		agree(t, "listing keys", err, nil)
 		same(t, fmt.Sprintf("keys of %d", owner), keys, ordered(m.keys, func(key *apikey.Key) bool { return owner == 0 || key.Owner == owner }))
 	}
+	var events []noted
+	for _, event := range m.subject.events() {
+		events = append(events, noted{event.Action, event.TargetID})
+	}
+	same(t, "events", events, m.events)
 	for n := range uint64(13) {
 		id := store.SessionID(hashOf(n))
 		session, err := m.FindSession(background(), id)

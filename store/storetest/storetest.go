@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,7 +39,8 @@ func Run(t *testing.T, fresh func(dir string) Opener) {
 		name  string
 		tests []test
 	}{
-		{"keys", keyTests}, {"users", userTests}, {"sessions", sessionTests},
+		{"keys", keyTests}, {"key changes", changeTests}, {"searches", searchTests}, {"users", userTests}, {"roles", roleTests},
+		{"invitations", invitationTests}, {"sessions", sessionTests}, {"sign-ins", signInTests}, {"audit", auditTests},
 		{"duties", dutyTests}, {"concurrency", concurrencyTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
@@ -134,6 +136,15 @@ func (s *subject) key(owner *store.User, name string) *apikey.Key {
 	return key
 }
 
+// events returns all events, the oldest first.
+func (s *subject) events() []*store.Event {
+	s.t.Helper()
+	events, err := s.ListEvents(background(), store.EventFilter{Limit: store.MaxEvents})
+	s.check(err)
+	slices.Reverse(events)
+	return events
+}
+
 // session makes a session of user that ends after a while.
 func (s *subject) session(user *store.User, after time.Duration) *store.Session {
 	s.t.Helper()
@@ -159,6 +170,17 @@ func fullKey(t rapid.TB, owner *store.User, hash apikey.Hash) *apikey.Key {
 	for _, text := range []string{"203.0.113.10/32", "0.0.0.0/0", "2001:db8::/33", "::/0", "198.51.100.128/25"} {
 		key.AllowedIPs = append(key.AllowedIPs, netip.MustParsePrefix(text))
 	}
+	for _, text := range []string{"/v1/", "GET,HEAD /v2/tokens", "reports:read"} {
+		scope, err := apikey.ParseScope(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key.Scopes = append(key.Scopes, scope)
+	}
+	key.Notes, key.Disabled = "two\nlines", true
+	key.Metadata = apikey.Metadata{{Name: "plan", Value: "größer=besser"}, {Name: "team", Value: ""}}
+	key.PreviousHash, key.PreviousHint, key.PreviousUntil = sha256.Sum256(hash[:]), "tk_…aA00", day.Add(24*time.Hour)
+	key.ExpiresAt, key.UpdatedAt = day.Add(90*24*time.Hour), day.Add(time.Minute)
 	return key
 }
 
@@ -201,6 +223,12 @@ func show(v any) string {
 		if v != nil {
 			return fmt.Sprintf("%+v", *v)
 		}
+	case []*store.Event:
+		text := fmt.Sprintf("%d events", len(v))
+		for _, event := range v {
+			text += fmt.Sprintf("\n\t%+v", *event)
+		}
+		return text
 	}
 	return fmt.Sprintf("%+v", v)
 }
