@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/internal/bench/load"
+	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
 )
 
@@ -75,7 +79,7 @@ func TestSettings(t *testing.T) {
 	if len(whole.parts) != len(parts()) {
 		t.Errorf("a whole run has %v", whole.parts)
 	}
-	for _, args := range [][]string{{"-what", "nothing"}, {"extra"}, {"-rounds", "x"}} {
+	for _, args := range [][]string{{"-what", "nothing"}, {"extra"}} {
 		if _, err := parseSettings(args); err == nil {
 			t.Errorf("%q is accepted", args)
 		}
@@ -115,7 +119,17 @@ func TestBootstrap(t *testing.T) {
 func TestKeyStore(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	ctx := context.Background()
-	made, err := keyStoreOf(ctx, 30, true)
+	imports := 0
+	add := func(dir string, export io.Reader) error {
+		imports++
+		keys, err := bolt.Open(ctx, filepath.Join(dir, "keys.db"), bolt.Options{})
+		if err != nil {
+			return err
+		}
+		_, err = keys.Import(ctx, export, store.Actor{Kind: store.ActorSystem})
+		return errors.Join(err, keys.Close())
+	}
+	made, err := keepKeyStore(30, true, add)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,18 +137,18 @@ func TestKeyStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := keyStoreOf(ctx, 30, true)
+	again, err := keepKeyStore(30, true, add)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after, err := os.Stat(again.store); err != nil || !os.SameFile(before, after) {
-		t.Errorf("a store was made anew: %v", err)
+	if after, err := os.Stat(again.store); err != nil || !os.SameFile(before, after) || imports != 1 {
+		t.Errorf("a store was made anew: %d imports, %v", imports, err)
 	}
 	data := t.TempDir()
 	if err := made.copyTo(data); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := bolt.Open(ctx, data+"/keys.db", bolt.Options{})
+	keys, err := bolt.Open(ctx, filepath.Join(data, "keys.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

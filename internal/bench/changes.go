@@ -23,7 +23,7 @@ const changesPerSecond = 200
 // that has nothing else to do, of one whose keys change, and of one that is
 // being backed up.
 func (l *lab) changes() error {
-	keys, err := keyStoreOf(l.ctx, million, true)
+	keys, err := keyStoreOf(l.ctx, l.program, million, true)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func backUp(ctx context.Context, client *admin.OperatorClient) (int, error) {
 // scan measures the latency of good keys while keys are guessed at the same
 // rate, against that while as many more good ones are used.
 func (l *lab) scan() (err error) {
-	keys, err := keyStoreOf(l.ctx, million, true)
+	keys, err := keyStoreOf(l.ctx, l.program, million, true)
 	if err != nil {
 		return err
 	}

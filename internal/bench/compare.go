@@ -15,7 +15,7 @@ import (
 // nothing and this one. Requests a second and CPU come from a closed loop,
 // latency from an open one, at a rate that all can stand.
 func (l *lab) compare() error {
-	keys, err := keyStoreOf(l.ctx, 1000, true)
+	keys, err := keyStoreOf(l.ctx, l.program, 1000, true)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 // and on two. The load is made on the same cores, so that two are not twice as
 // much as one.
 func (l *lab) direct() error {
-	keys, err := keyStoreOf(l.ctx, 1000, true)
+	keys, err := keyStoreOf(l.ctx, l.program, 1000, true)
 	if err != nil {
 		return err
 	}

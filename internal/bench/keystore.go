@@ -1,23 +1,22 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/store"
-	"github.com/tokenkithq/authz/store/bolt"
 )
 
 // storeVersion is part of the name of a store that is kept, so that one which
 // was made otherwise is not used.
-const storeVersion = 1
+const storeVersion = 2
 
 // hourlyLimit of the keys that have one: more than any run makes calls.
 const hourlyLimit = 1_000_000_000
@@ -31,9 +30,24 @@ type keyStore struct {
 	secrets string
 }
 
-// keyStoreOf returns a store of n keys, with limits or without. It is made
-// once and kept in the user's folder of caches.
-func keyStoreOf(ctx context.Context, n int, limited bool) (*keyStore, error) {
+// keyStoreOf returns a store of n keys, with limits or without. The program
+// imports them once, and they are kept in the user's folder of caches.
+func keyStoreOf(ctx context.Context, program string, n int, limited bool) (*keyStore, error) {
+	return keepKeyStore(n, limited, func(dir string, export io.Reader) error {
+		importer := exec.CommandContext(ctx, program, "store", "import", "-", "--data", dir)
+		importer.Stdin = export
+		out, err := importer.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+// importer adds the keys of an export to the store of a data folder.
+type importer func(dir string, export io.Reader) error
+
+func keepKeyStore(n int, limited bool, add importer) (*keyStore, error) {
 	caches, err := os.UserCacheDir()
 	if err != nil {
 		caches = os.TempDir()
@@ -51,45 +65,45 @@ func keyStoreOf(ctx context.Context, n int, limited bool) (*keyStore, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(making) }()
-	if err := makeKeys(ctx, making, n, limited); err != nil {
+	if err := makeKeys(making, n, limited, add); err != nil {
 		return nil, fmt.Errorf("making %d keys: %w", n, err)
 	}
 	return k, os.Rename(making, dir)
 }
 
-func makeKeys(ctx context.Context, dir string, n int, limited bool) (err error) {
+func makeKeys(dir string, n int, limited bool, add importer) (err error) {
 	secrets, err := os.OpenFile(filepath.Join(dir, "secrets"), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, secrets.Close()) }()
-	keys, err := bolt.Open(ctx, filepath.Join(dir, "keys.db"), bolt.Options{CommitTimeout: time.Hour})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, keys.Close()) }()
 	random := rand.NewChaCha8([32]byte{byte(storeVersion)})
-	// One transaction with all of them would keep all of its pages in memory.
+	// One import of all of them would keep all of its pages in memory.
 	const batch = 50_000
 	for first := 1; first <= n; first += batch {
 		last := min(first+batch-1, n)
 		read, write := io.Pipe()
 		go func() { _ = write.CloseWithError(exportKeys(write, secrets, random, first, last, limited)) }()
-		if _, err := keys.Import(ctx, read); err != nil {
+		if err := add(dir, read); err != nil {
 			return errors.Join(err, read.Close())
 		}
 	}
 	return nil
 }
 
-// exportKeys writes the keys with ids from first to last, and their secrets.
-func exportKeys(w, secrets io.Writer, random io.Reader, first, last int, limited bool) error {
-	export := store.NewExportWriter(w, false)
-	now := time.Now().UTC().Truncate(time.Microsecond)
+// exportKeys writes an export of the keys with ids from first to last, and
+// their secrets. It is of the first version, which every program can read.
+func exportKeys(to, secrets io.Writer, random io.Reader, first, last int, limited bool) error {
+	w := bufio.NewWriterSize(to, 1<<16)
+	fmt.Fprintln(w, `{"export":"tokenkit-authz","version":1}`)
+	users := 0
 	if first == 1 {
-		if err := export.User(&store.User{ID: 1, Name: owner, CreatedAt: now}); err != nil {
-			return err
-		}
+		users = 1
+		fmt.Fprintf(w, `{"user":{"id":1,"username":%q,"created_at":"2026-03-01T12:00:00Z"}}`+"\n", owner)
+	}
+	limit := 0
+	if limited {
+		limit = hourlyLimit
 	}
 	for id := first; id <= last; id++ {
 		secret, err := apikey.NewSecret(random)
@@ -99,17 +113,11 @@ func exportKeys(w, secrets io.Writer, random io.Reader, first, last int, limited
 		if _, err := io.WriteString(secrets, secret.Reveal()); err != nil {
 			return err
 		}
-		key := &apikey.Key{
-			ID: apikey.KeyID(id), Hash: secret.Hash(), Hint: secret.Hint(), Name: fmt.Sprintf("my-app-%d", id), Owner: 1, OwnerName: owner, CreatedAt: now,
-		}
-		if limited {
-			key.RateLimitPerHour = hourlyLimit
-		}
-		if err := export.Key(key); err != nil {
-			return err
-		}
+		fmt.Fprintf(w, `{"key":{"id":%d,"hash":%q,"hint":%q,"name":"my-app-%d","owner":1,"owner_name":%q,"rate_limit_per_hour":%d,"created_at":"2026-03-01T12:00:00Z"}}`+"\n",
+			id, secret.Hash(), secret.Hint(), id, owner, limit)
 	}
-	return export.Close(1, apikey.KeyID(last))
+	fmt.Fprintf(w, `{"end":{"users":%d,"keys":%d,"last_user_id":1,"last_key_id":%d}}`+"\n", users, last-first+1, last)
+	return w.Flush()
 }
 
 // copyTo copies the store into a data folder.

@@ -26,7 +26,7 @@ func (l *lab) manyKeys() error {
 		n       int
 		limited bool
 	}{{1, true}, {1000, true}, {1000, false}, {million, true}, {million, false}} {
-		keys, err := keyStoreOf(l.ctx, size.n, size.limited)
+		keys, err := keyStoreOf(l.ctx, l.program, size.n, size.limited)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ const starts = 3
 // coldStart starts the service over a million keys, of which the system has
 // nothing in memory, and calls it from its first moment on.
 func (l *lab) coldStart() error {
-	keys, err := keyStoreOf(l.ctx, million, true)
+	keys, err := keyStoreOf(l.ctx, l.program, million, true)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ const browserHeaders = "Accept-Language: en-US,en;q=0.9,de;q=0.8\r\nAccept-Encod
 // study takes parts of the way from Envoy to a decision away, one at a time,
 // and tries other ways. All of them are measured in a closed loop.
 func (l *lab) study() error {
-	keys, err := keyStoreOf(l.ctx, 1000, true)
+	keys, err := keyStoreOf(l.ctx, l.program, 1000, true)
 	if err != nil {
 		return err
 	}
