@@ -364,3 +364,27 @@ func TestFoldManyKeys(t *testing.T) {
 		}
 	}
 }
+
+// What is appended while a cycle is under way is not trimmed with it.
+func TestTrimKeepsNewEntries(t *testing.T) {
+	r, journal := openRecorder(t, usage.Options{})
+	step := func(want error) {
+		t.Helper()
+		r.Record(1, apikey.ReasonAllowed, noon)
+		if err := r.Step(t.Context()); !errors.Is(err, want) {
+			t.Fatalf("got %v, expected %v", err, want)
+		}
+	}
+	journal.fail(false, "fold", errDisk)
+	step(errDisk)
+	step(errDisk)
+	journal.fail(false, "fold", nil)
+	step(nil)
+	if journal.trims != 1 {
+		t.Fatalf("%d trims", journal.trims)
+	}
+	after := newRecorder(t, usage.Options{Journal: journal, Now: fixed(noon)})
+	if got := count(t, after, 1, noon).Total(); got != 3 {
+		t.Errorf("%d calls are there after a crash, expected 3", got)
+	}
+}

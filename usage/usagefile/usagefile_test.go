@@ -56,8 +56,8 @@ func TestRetention(t *testing.T) {
 		t.Run(fmt.Sprint("key ", id), func(t *testing.T) {
 			file := open(t, filepath.Join(t.TempDir(), "usage.db"), options)
 			now := noon
-			const step = 7 * time.Minute
-			for n := range uint64(10 * 24 * time.Hour / step) {
+			const step = 13 * time.Minute
+			for n := range uint64(8 * 24 * time.Hour / step) {
 				now = now.Add(step)
 				fold := &usage.Fold{Number: n + 1, Now: now, Deltas: []usage.Delta{{Key: id, Minute: minuteOf(now), Counts: usage.Counts{1}}}}
 				if err := file.Fold(t.Context(), fold); err != nil {
@@ -131,6 +131,24 @@ func records(t *testing.T, file *usagefile.File) (n uint64) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// Trim removes the entries up to its number, that one included, and no other.
+func TestTrim(t *testing.T) {
+	file := open(t, filepath.Join(t.TempDir(), "usage.db"), usagefile.Options{})
+	for n := 1; n <= 300; n++ {
+		if err := file.Append(t.Context(), &usage.Entry{Number: uint64(n), Deltas: []usage.Delta{deltaOf(n, 6)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := file.Trim(t.Context(), 298); err != nil {
+		t.Fatal(err)
+	}
+	var left []usage.Delta
+	last, err := file.Replay(t.Context(), func(d *usage.Delta) { left = append(left, *d) })
+	if err != nil || last != 300 || !reflect.DeepEqual(left, []usage.Delta{deltaOf(299, 6), deltaOf(300, 6)}) {
+		t.Errorf("left: %v, last number %d, %v", left, last, err)
+	}
 }
 
 func TestRefusesOtherFiles(t *testing.T) {
