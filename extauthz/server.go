@@ -103,6 +103,12 @@ func (o *Options) setDefaults() {
 	}
 }
 
+// Validate reports the first option that is wrong and what was expected.
+func (o Options) Validate() error {
+	o.setDefaults()
+	return o.check()
+}
+
 func defaultTo(field *string, value string) {
 	if *field == "" {
 		*field = value

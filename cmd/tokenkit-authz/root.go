@@ -39,7 +39,7 @@ Every setting of serve can be a flag (--session-ttl 8h), an environment variable
 		&cobra.Group{ID: "envoy", Title: "Envoy:"},
 	)
 	for group, commands := range map[string][]*cobra.Command{
-		"service": {newServe(std), newDemo(std), newStore(std), newEcho(std)},
+		"service": {newServe(std), newDemo(std), newStore(std), newConfig(std), newEcho(std)},
 		"manage":  {newUser(std), newKey(std), newBlock(std)},
 		"envoy":   {newEnvoy(std), newCheck(std)},
 	} {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ type settings struct {
 	headerKeyID   string
 	headerKeyName string
 	headerOwner   string
+	headerMeta    string
 	blockNever    []string
 	blockIgnore   []string
 
@@ -88,6 +90,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.headerKeyID, "header-key-id", "x-api-key-id", "header that tells the upstream the key's id")
 	f.StringVar(&s.headerKeyName, "header-key-name", "x-api-key-name", "header that tells the upstream the key's name")
 	f.StringVar(&s.headerOwner, "header-owner", "x-api-key-owner", "header that tells the upstream the key's owner")
+	f.StringVar(&s.headerMeta, "header-metadata", "x-api-key-metadata", "header that tells the upstream the key's metadata, as a dictionary (RFC 9651)")
 	f.StringSliceVar(&s.blockNever, "block-never", nil, "addresses and CIDR prefixes that are never blocked")
 	f.StringSliceVar(&s.blockIgnore, "block-ignore", nil, "reasons that do not count towards a block, such as rate_limited")
 
@@ -148,14 +151,15 @@ func (s *settings) neverBlocked() ([]netip.Prefix, error) {
 func (s *settings) uncounted() ([]apikey.Reason, error) {
 	reasons := make([]apikey.Reason, 0, len(s.blockIgnore))
 	for i, text := range s.blockIgnore {
-		found := false
+		var known []string
 		for _, reason := range extauthz.CountedReasons() {
+			known = append(known, reason.String())
 			if reason.String() == text {
-				reasons, found = append(reasons, reason), true
+				reasons = append(reasons, reason)
 			}
 		}
-		if !found {
-			return nil, fmt.Errorf("block_ignore[%d] %q: expected one of malformed_key, unknown_key, origin_not_allowed, address_not_allowed, rate_limited", i, text)
+		if !slices.Contains(known, text) {
+			return nil, fmt.Errorf("block_ignore[%d] %q: expected one of %s", i, text, strings.Join(known, ", "))
 		}
 	}
 	return reasons, nil
@@ -178,6 +182,8 @@ func (s *settings) serverOptions(logger *slog.Logger) (extauthz.Options, error) 
 			KeyID:   strings.ToLower(s.headerKeyID),
 			KeyName: strings.ToLower(s.headerKeyName),
 			Owner:   strings.ToLower(s.headerOwner),
+
+			Metadata: strings.ToLower(s.headerMeta),
 		},
 		LimitStatus: s.limitStatus,
 		Logger:      logger,
