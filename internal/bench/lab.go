@@ -121,12 +121,17 @@ type line struct {
 	rss     int       // of the server afterwards, MiB
 }
 
-// inRounds does the jobs of all lines in each round, and begins each round with
-// another one. Wrong answers are an error: a server that refuses is fast.
+// inRounds does the jobs of all lines in each round. Each round begins with
+// another one, and every other round goes backwards, so that none always comes
+// after the same one. Wrong answers are an error: a server that refuses is
+// fast.
 func (l *lab) inRounds(lines ...*line) error {
 	for round := range l.settings.rounds {
 		for i := range lines {
 			at := lines[(round+i)%len(lines)]
+			if round%2 == 1 {
+				at = lines[(round+len(lines)-1-i)%len(lines)]
+			}
 			if err := l.once(at, uint64(round)); err != nil {
 				return err
 			}

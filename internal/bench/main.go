@@ -99,8 +99,8 @@ func parseSettings(args []string) (*settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&s.program, "program", "bin/tokenkit-authz", "the program to measure")
 	flags.BoolVar(&s.short, "short", false, "the comparison only, in less than 50 seconds")
-	flags.IntVar(&s.rounds, "rounds", 0, "rounds of each part; 0: 7")
-	flags.DurationVar(&s.duration, "duration", 0, "how long each case is measured in each round; 0: 2s, 1s with -short")
+	flags.IntVar(&s.rounds, "rounds", 0, "rounds of each part; 0: 7, 11 with -short")
+	flags.DurationVar(&s.duration, "duration", 0, "how long each case is measured in each round; 0: 2s, 450ms with -short")
 	flags.IntVar(&s.concurrency, "concurrency", 1, "worker threads of Envoy")
 	flags.DurationVar(&s.limit, "limit", 0, "give up after this time; 0: 45s with -short, else an hour")
 	what := flags.String("what", "", "parts to run, separated by commas; empty: all of "+strings.Join(names, ", "))
@@ -128,14 +128,15 @@ func parseSettings(args []string) (*settings, error) {
 }
 
 func (s *settings) defaults() {
+	rounds, duration := 7, 2*time.Second
+	if s.short { // many short rounds: what disturbs one of them is soon over
+		rounds, duration = 11, 450*time.Millisecond
+	}
 	if s.rounds == 0 {
-		s.rounds = 7
+		s.rounds = rounds
 	}
 	if s.duration == 0 {
-		s.duration = 2 * time.Second
-		if s.short {
-			s.duration = 700 * time.Millisecond
-		}
+		s.duration = duration
 	}
 	if s.limit == 0 {
 		s.limit = time.Hour
