@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
@@ -222,7 +223,7 @@ func TestNoSharingInDoubt(t *testing.T) {
 		go find(t, cache, 1)
 		synctest.Wait()
 		inner.changed = nil
-		if err := inner.change(func() { clear(inner.keys) }); err != nil { // the late commit
+		if err := inner.change(nil, func() { clear(inner.keys) }); err != nil { // the late commit
 			t.Fatal(err)
 		}
 		if find(t, cache, 1) {
@@ -262,10 +263,22 @@ func TestCacheUnderChanges(t *testing.T) {
 					t.Error("a created key is not found")
 				}
 				find(t, cache, (n+round)%4)
+				renewed := 4 + worker
+				_, err := cache.UpdateKey(context.Background(), 0, key.ID, func(key *apikey.Key) error {
+					key.PreviousHash, key.PreviousUntil = key.Hash, time.Unix(1e9, 0)
+					key.Hash, key.Name = hashOf(renewed), "rotated"
+					return nil
+				}, by)
+				if err != nil {
+					t.Error(err)
+				}
+				if old, present := state(t, cache, n), state(t, cache, renewed); old != "rotated" || present != "rotated" {
+					t.Errorf("after a rotation found %s and %s", old, present)
+				}
 				if _, err := cache.DeleteKey(context.Background(), 0, key.ID, by); err != nil {
 					t.Error(err)
 				}
-				if find(t, cache, n) {
+				if state(t, cache, n) != "absent" || state(t, cache, renewed) != "absent" {
 					t.Error("a deleted key is found")
 				}
 			}

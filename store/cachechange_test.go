@@ -6,35 +6,126 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
 )
+
+// changing is a change, and what one hash leads to before and after it.
+type changing struct {
+	name          string
+	prepare       func(t testing.TB, s store.Store)
+	hash          int
+	before, after string
+	change        func(*store.Cache) error
+}
+
+func makeOne(t testing.TB, s store.Store) { create(t, s, 1) }
+
+func makeRotated(t testing.TB, s store.Store) {
+	create(t, s, 1)
+	rotate(t, s, 2, true)
+}
+
+// rotate gives key 1 the hash n, and lets it keep the present one or not.
+func rotate(t testing.TB, s store.Store, n int, keep bool) {
+	t.Helper()
+	if err := rotation(s, n, keep); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rotation(s store.Store, n int, keep bool) error {
+	_, err := s.UpdateKey(context.Background(), 0, 1, func(key *apikey.Key) error {
+		previous := key.Hash
+		key.Hash, key.Name = hashOf(n), fmt.Sprint("rotated to ", n)
+		key.PreviousHash, key.PreviousUntil = apikey.Hash{}, time.Time{}
+		if keep {
+			key.PreviousHash, key.PreviousUntil = previous, time.Unix(1e9, 0)
+		}
+		return nil
+	}, by)
+	return err
+}
+
+func rotateTo(n int, keep bool) func(*store.Cache) error {
+	return func(cache *store.Cache) error { return rotation(cache, n, keep) }
+}
+
+func rename(cache *store.Cache) error {
+	_, err := cache.UpdateKey(context.Background(), 0, 1, func(key *apikey.Key) error {
+		key.Name = "renamed"
+		return nil
+	}, by)
+	return err
+}
+
+func deleteOne(cache *store.Cache) error {
+	_, err := cache.DeleteKey(context.Background(), 0, 1, by)
+	return err
+}
+
+func deleteMany(cache *store.Cache) error {
+	_, err := cache.DeleteKeys(context.Background(), 0, []apikey.KeyID{1}, by)
+	return err
+}
+
+func createOne(cache *store.Cache) error {
+	_, err := cache.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(1), Name: "key", Owner: 1}, by)
+	return err
+}
+
+func createMany(cache *store.Cache) error {
+	_, err := cache.CreateKeys(context.Background(), []*apikey.Key{
+		{Hash: hashOf(8), Name: "other", Owner: 1},
+		{Hash: hashOf(9), PreviousHash: hashOf(1), PreviousUntil: time.Unix(1e9, 0), Name: "key", Owner: 1},
+	}, by)
+	return err
+}
+
+var changings = []changing{
+	{"deletion", makeOne, 1, "key", "absent", deleteOne},
+	{"deletion in a batch", makeOne, 1, "key", "absent", deleteMany},
+	{"deletion, by the previous hash", makeRotated, 1, "rotated to 2", "absent", deleteOne},
+	{"deletion in a batch, by the previous hash", makeRotated, 1, "rotated to 2", "absent", deleteMany},
+	{"creation", nil, 1, "absent", "key", createOne},
+	{"creation in a batch, by the previous hash", nil, 1, "absent", "key", createMany},
+	{"update", makeOne, 1, "key", "renamed", rename},
+	{"update, by the previous hash", makeRotated, 1, "rotated to 2", "renamed", rename},
+	{"rotation, by the old hash", makeOne, 1, "key", "rotated to 2", rotateTo(2, true)},
+	{"rotation, by the new hash", makeOne, 2, "absent", "rotated to 2", rotateTo(2, true)},
+	{"rotation at once, by the old hash", makeOne, 1, "key", "absent", rotateTo(2, false)},
+	{"second rotation, by the oldest hash", makeRotated, 1, "rotated to 2", "absent", rotateTo(3, true)},
+	{"second rotation, by the old hash", makeRotated, 2, "rotated to 2", "rotated to 3", rotateTo(3, true)},
+}
+
+// begin returns a store and a cache in which a change can be made.
+func (c *changing) begin(t testing.TB) (*slowKeys, *store.Cache) {
+	inner := newSlowKeys()
+	cache := store.NewCache(inner, store.CacheOptions{})
+	if c.prepare != nil {
+		c.prepare(t, cache)
+	}
+	return inner, cache
+}
 
 // A load is held after it read what a change then makes untrue, and goes on
 // when the change is at one of its stages. Nothing that begins once the change
 // was answered may see what the load read.
 func TestLateLoads(t *testing.T) {
 	const before, after, later = "before it is made", "before it is answered", "later"
-	for _, c := range []struct {
-		name   string
-		exists bool // before the change
-		change func(*store.Cache) error
-	}{{"deletion", true, deleteOne}, {"creation", false, createOne}} {
+	for _, c := range changings {
 		for _, when := range []struct{ begins, goesOn string }{
 			{"earlier", before}, {"earlier", after}, {"earlier", later}, {before, before}, {before, after}, {before, later},
 		} {
 			t.Run(fmt.Sprintf("%s, the load begins %s and goes on %s", c.name, when.begins, when.goesOn), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					inner := newSlowKeys()
-					cache := store.NewCache(inner, store.CacheOptions{})
-					if c.exists {
-						create(t, cache, 1)
-					}
+					inner, cache := c.begin(t)
 					release := inner.hold("after")
-					result := make(chan bool, 1)
+					result := make(chan string, 1)
 					begin := func() {
-						go func() { result <- find(t, cache, 1) }()
+						go func() { result <- state(t, cache, c.hash) }()
 						synctest.Wait()
 					}
 					goOn := func() {
@@ -59,12 +150,12 @@ func TestLateLoads(t *testing.T) {
 					if when.goesOn == later {
 						goOn()
 					}
-					if <-result != c.exists {
-						t.Error("the load does not tell what it read")
+					if got := <-result; got != c.before {
+						t.Errorf("the load tells %s, not what it read", got)
 					}
 					for range 2 {
-						if find(t, cache, 1) == c.exists {
-							t.Error("the load brought back the state before the change")
+						if got := state(t, cache, c.hash); got != c.after {
+							t.Errorf("found %s, want %s: the load brought back the state before the change", got, c.after)
 						}
 					}
 				})
@@ -73,45 +164,27 @@ func TestLateLoads(t *testing.T) {
 	}
 }
 
-func deleteOne(cache *store.Cache) error {
-	_, err := cache.DeleteKey(context.Background(), 0, 1, by)
-	return err
-}
-
-func createOne(cache *store.Cache) error {
-	_, err := cache.CreateKey(context.Background(), &apikey.Key{Hash: hashOf(1), Name: "key", Owner: 1}, by)
-	return err
-}
-
 // Once the inner store has made a change, others may have learned of it before
 // it is answered; no search that begins then may deny it, be the old state
 // cached or on its way.
 func TestSearchesSeeAChangeThatIsNotAnsweredYet(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		exists bool
-		change func(*store.Cache) error
-	}{{"deletion", true, deleteOne}, {"creation", false, createOne}} {
+	for _, c := range changings {
 		for _, load := range []string{"the old state is cached", "the old state is being loaded"} {
 			t.Run(c.name+", "+load, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					inner := newSlowKeys()
-					cache := store.NewCache(inner, store.CacheOptions{})
-					if c.exists {
-						create(t, cache, 1)
-					}
+					inner, cache := c.begin(t)
 					release := func() {}
 					if load == "the old state is being loaded" {
 						release = inner.hold("after")
-						go find(t, cache, 1)
+						go state(t, cache, c.hash)
 						synctest.Wait()
 					} else {
-						find(t, cache, 1)
+						state(t, cache, c.hash)
 					}
 					inner.changed = func(stage string) error {
 						for range 2 {
-							if stage == "after" && find(t, cache, 1) == c.exists {
-								t.Error("a search denies a change that was made")
+							if got := state(t, cache, c.hash); stage == "after" && got != c.after {
+								t.Errorf("a search denies a change that was made: found %s, want %s", got, c.after)
 							}
 						}
 						return nil
@@ -125,6 +198,65 @@ func TestSearchesSeeAChangeThatIsNotAnsweredYet(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What change refuses leaves no doubt: the key is cached as before.
+func TestARefusedChangeLeavesNoDoubt(t *testing.T) {
+	inner := newSlowKeys()
+	cache := store.NewCache(inner, store.CacheOptions{})
+	create(t, cache, 1)
+	refused := errors.New("refused")
+	_, err := cache.UpdateKey(t.Context(), 0, 1, func(*apikey.Key) error { return refused }, by)
+	if !errors.Is(err, refused) {
+		t.Fatal(err)
+	}
+	find(t, cache, 1)
+	before := inner.finds.Load()
+	if !find(t, cache, 1) || inner.finds.Load() != before {
+		t.Error("the key is not cached any more")
+	}
+}
+
+// A change of unknown outcome that begins only after it was answered shows as
+// soon as it is made.
+func TestAChangeThatBeginsAfterItWasAnswered(t *testing.T) {
+	inner := newSlowKeys()
+	late := &lateStore{slowKeys: inner}
+	cache := store.NewCache(late, store.CacheOptions{})
+	create(t, cache, 1)
+	for _, n := range []int{1, 2} {
+		find(t, cache, n)
+	}
+	if err := rotation(cache, 2, false); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := state(t, cache, 1) + ", " + state(t, cache, 2); got != "key, absent" {
+			t.Errorf("before it is made: %s", got)
+		}
+	}
+	if err := late.make(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := state(t, cache, 1) + ", " + state(t, cache, 2); got != "absent, rotated to 2" {
+			t.Errorf("once it is made: %s", got)
+		}
+	}
+}
+
+// lateStore answers each update at once and makes it later.
+type lateStore struct {
+	*slowKeys
+	make func() error
+}
+
+func (s *lateStore) UpdateKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID, change func(*apikey.Key) error, by store.Actor) (*apikey.Key, error) {
+	s.make = func() error {
+		_, err := s.slowKeys.UpdateKey(ctx, owner, id, change, by)
+		return err
+	}
+	return nil, store.ErrUnavailable
 }
 
 // A change that was answered with ErrUnavailable may be made at any time
@@ -154,6 +286,27 @@ func TestChangesOfUnknownOutcome(t *testing.T) {
 		before := inner.finds.Load()
 		if find(t, cache, 2); inner.finds.Load() != before {
 			t.Error("another key is not cached any more")
+		}
+	})
+	t.Run("update", func(t *testing.T) {
+		inner := newSlowKeys()
+		cache := store.NewCache(inner, store.CacheOptions{})
+		makeRotated(t, cache)
+		inner.changed = func(string) error { return store.ErrUnavailable }
+		if err := rotation(cache, 3, true); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		inner.changed = nil
+		for n, want := range map[int]string{1: "rotated to 2", 2: "rotated to 2", 3: "absent"} {
+			if got := state(t, cache, n); got != want {
+				t.Errorf("hash %d: found %s, want %s", n, got, want)
+			}
+		}
+		rotate(t, inner, 3, true) // past the cache, as a late commit is
+		for n, want := range map[int]string{1: "absent", 2: "rotated to 3", 3: "rotated to 3"} {
+			if got := state(t, cache, n); got != want {
+				t.Errorf("hash %d: found %s, want %s", n, got, want)
+			}
 		}
 	})
 	t.Run("creation", func(t *testing.T) {

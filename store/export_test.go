@@ -15,68 +15,113 @@ import (
 
 const canary = "$argon2id$canary"
 
-// exported returns an export of two users and two keys, and what it holds.
-func exported(t testing.TB, passwords bool) (string, []*store.User, []*apikey.Key) {
+// held is what an export holds.
+type held struct {
+	users       []*store.User
+	keys        []*apikey.Key
+	invitations []*store.Invitation
+	events      []*store.Event
+}
+
+// exported returns an export and what it holds.
+func exported(t testing.TB, passwords bool) (string, held) {
 	t.Helper()
-	users := []*store.User{
-		{ID: 1, Name: "ada", Email: "ada@example.io", PasswordHash: canary, CreatedAt: noon.Add(time.Microsecond)},
-		{ID: 3, Name: "bob@example.io"},
-	}
 	origin, err := apikey.ParseOriginPattern("https://*.example.io")
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := []*apikey.Key{
-		{ID: 2, Hash: hashOf(2), Name: `<"Größe">`, Owner: 3},
-		{
-			ID: 7, Hash: hashOf(7), Hint: "tk_…a1B2", Name: "full", Owner: 1, OwnerName: "ada", Strict: true, RateLimitPerHour: 5000,
-			AllowedOrigins: []apikey.OriginPattern{origin},
-			AllowedIPs:     []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("2001:db8::/32")},
-			CreatedAt:      noon, LastUsedAt: noon.Add(time.Hour),
-		},
-	}
-	var out bytes.Buffer
-	w := store.NewExportWriter(&out, passwords)
-	for _, user := range users {
-		err = errors.Join(err, w.User(user))
-	}
-	for _, key := range keys {
-		err = errors.Join(err, w.Key(key))
-	}
-	if err := errors.Join(err, w.Close(4, 9)); err != nil {
+	scope, err := apikey.ParseScope("GET,HEAD /v1/")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return out.String(), users, keys
+	h := held{
+		users: []*store.User{
+			{ID: 1, Name: "ada", Email: "ada@example.io", PasswordHash: canary, Role: store.RoleOwner, CreatedAt: noon.Add(time.Microsecond)},
+			{ID: 3, Name: "bob@example.io"},
+		},
+		keys: []*apikey.Key{
+			{ID: 2, Hash: hashOf(2), Name: `<"Größe">`, Owner: 3},
+			{
+				ID: 7, Hash: hashOf(7), Hint: "tk_…a1B2", Name: "full", Owner: 1, OwnerName: "ada", Strict: true, RateLimitPerHour: 5000,
+				AllowedOrigins: []apikey.OriginPattern{origin}, Scopes: []apikey.Scope{scope},
+				AllowedIPs: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32"), netip.MustParsePrefix("2001:db8::/32")},
+				Notes:      "two\nlines", Metadata: apikey.Metadata{{Name: "plan", Value: "gold"}, {Name: "team", Value: ""}}, Disabled: true,
+				PreviousHash: hashOf(6), PreviousHint: "tk_…zZ09", PreviousUntil: noon.Add(3 * time.Hour),
+				ExpiresAt: noon.Add(2 * time.Hour), CreatedAt: noon, UpdatedAt: noon.Add(time.Minute), LastUsedAt: noon.Add(time.Hour),
+			},
+		},
+		events: []*store.Event{{
+			ID: 5, Action: store.ActionUpdateKey, TargetKind: store.TargetKey, TargetID: 7, TargetName: "full",
+			By:      store.Actor{Kind: store.ActorUser, User: 1, Name: "ada", Address: netip.MustParseAddr("2001:db8::1"), At: noon},
+			Changes: []store.Change{{Field: "name", From: `"<a>"`, To: `"full"`}, {Field: "notes", To: `""`}},
+		}},
+	}
+	if passwords {
+		h.invitations = []*store.Invitation{{
+			ID: store.InvitationID(hashOf(8)), Name: "joe", Email: "joe@example.io", Role: store.RoleViewer, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour), InvitedBy: "ada",
+		}}
+	}
+	return rewritten(t, h, passwords, store.LastIDs{User: 4, Key: 9, Event: 6}), h
 }
 
-func read(text string) (users []*store.User, keys []*apikey.Key, end store.ExportEnd, err error) {
+// rewritten returns an export of what was held.
+func rewritten(t testing.TB, h held, passwords bool, last store.LastIDs) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := store.NewExportWriter(&out, passwords)
+	var err error
+	for _, user := range h.users {
+		err = errors.Join(err, w.User(user))
+	}
+	for _, key := range h.keys {
+		err = errors.Join(err, w.Key(key))
+	}
+	for _, invitation := range h.invitations {
+		err = errors.Join(err, w.Invitation(invitation))
+	}
+	for _, event := range h.events {
+		err = errors.Join(err, w.Event(event))
+	}
+	if err := errors.Join(err, w.Close(last)); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func read(text string) (h held, end store.ExportEnd, err error) {
 	end, err = store.ReadExport(strings.NewReader(text), store.ExportReader{
-		User: func(_ int, user *store.User) error { users = append(users, user); return nil },
-		Key:  func(_ int, key *apikey.Key) error { keys = append(keys, key); return nil },
+		User: func(_ int, user *store.User) error { h.users = append(h.users, user); return nil },
+		Key:  func(_ int, key *apikey.Key) error { h.keys = append(h.keys, key); return nil },
+		Invitation: func(_ int, invitation *store.Invitation) error {
+			h.invitations = append(h.invitations, invitation)
+			return nil
+		},
+		Event: func(_ int, event *store.Event) error { h.events = append(h.events, event); return nil },
 	})
-	return users, keys, end, err
+	return h, end, err
 }
 
 func TestExportReadsBack(t *testing.T) {
 	for _, passwords := range []bool{true, false} {
-		text, users, keys := exported(t, passwords)
+		text, want := exported(t, passwords)
 		if got := strings.Contains(text, canary); got != passwords {
 			t.Errorf("password hashes exported: %v, asked for: %v", got, passwords)
 		}
 		if !passwords {
-			users[0].PasswordHash = ""
+			want.users[0].PasswordHash = ""
 		}
-		gotUsers, gotKeys, end, err := read(text)
+		got, end, err := read(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(gotUsers, users) || !reflect.DeepEqual(gotKeys, keys) {
-			t.Errorf("read back as %+v, %+v", gotUsers, gotKeys)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("read back as %+v", got)
 		}
-		if want := (store.ExportEnd{Users: 2, Keys: 2, LastUserID: 4, LastKeyID: 9}); end != want {
-			t.Errorf("end %+v, want %+v", end, want)
+		wantEnd := store.ExportEnd{Users: 2, Keys: 2, Invitations: len(want.invitations), Events: 1, LastUserID: 4, LastKeyID: 9, LastEventID: 6}
+		if end != wantEnd {
+			t.Errorf("end %+v, want %+v", end, wantEnd)
 		}
-		if _, _, _, err := read(strings.TrimSuffix(text, "\n")); err != nil {
+		if _, _, err := read(strings.TrimSuffix(text, "\n")); err != nil {
 			t.Errorf("without its last line break: %v", err)
 		}
 	}
@@ -84,25 +129,25 @@ func TestExportReadsBack(t *testing.T) {
 
 // A part of an export is never taken for the whole.
 func TestExportInPart(t *testing.T) {
-	text, _, _ := exported(t, true)
+	text, _ := exported(t, true)
 	for n := range len(text) - 1 { // the last line break may be missing
-		if _, _, _, err := read(text[:n]); err == nil {
+		if _, _, err := read(text[:n]); err == nil {
 			t.Fatalf("%d of %d bytes were read", n, len(text))
 		}
 	}
 	lines := strings.SplitAfter(text, "\n")
 	for n := range lines[:len(lines)-1] {
-		if _, _, _, err := read(strings.Join(append(append([]string{}, lines[:n]...), lines[n+1:]...), "")); err == nil {
+		if _, _, err := read(strings.Join(append(append([]string{}, lines[:n]...), lines[n+1:]...), "")); err == nil {
 			t.Errorf("it was read without line %d", n+1)
 		}
 	}
 }
 
 func TestExportRefuses(t *testing.T) {
-	text, _, _ := exported(t, true)
+	text, _ := exported(t, true)
 	for _, c := range []struct{ name, old, new, want string }{
 		{"another file", `"export":"tokenkit-authz"`, `"export":"other"`, "line 1: export: expected"},
-		{"another version", `"version":1`, `"version":2`, "line 1: version: expected 1, got 2"},
+		{"another version", `"version":2`, `"version":3`, "line 1: version: expected 1 to 2, got 3"},
 		{"unknown field", `"username":"ada"`, `"username":"ada","admin":true`, `line 2: json: unknown field "admin"`},
 		{"number as text", `"user":{"id":1,`, `"user":{"id":"1",`, "line 2: user.id: expected apikey.UserID, got string"},
 		{"id zero", `"user":{"id":1,`, `"user":{"id":0,`, "line 2: user.id: expected a positive number"},
@@ -112,8 +157,8 @@ func TestExportRefuses(t *testing.T) {
 		{"no object", `{"user":{"id":3`, `7{"user":{"id":3`, "line 3: "},
 		{"two objects", "\n{\"user\":{\"id\":3", " {}\n{\"user\":{\"id\":3", "line 2: expected one JSON object"},
 		{"not UTF-8", "bob", "b\xffb", "line 3: expected valid UTF-8"},
-		{"nothing", `{"user":{"id":3,"username":"bob@example.io"}}`, "{}", "line 3: expected one of"},
-		{"head again", `{"user":{"id":3,"username":"bob@example.io"}}`, `{"export":"tokenkit-authz"}`, "line 3: export: expected it on the first line"},
+		{"nothing", `{"user":{"id":3,"username":"bob@example.io","role":"member"}}`, "{}", "line 3: expected one of"},
+		{"head again", `{"user":{"id":3,"username":"bob@example.io","role":"member"}}`, `{"export":"tokenkit-authz"}`, "line 3: export: expected it on the first line"},
 		{"hash", hashOf(2).String(), "abc", "line 4: key.hash: expected 64"},
 		{"hash of zeros", hashOf(2).String(), strings.Repeat("0", 64), "line 4: key.hash: expected 64"},
 		{"owner", `"owner":3`, `"owner":-3`, "line 4: key.owner: expected"},
@@ -126,17 +171,34 @@ func TestExportRefuses(t *testing.T) {
 		{"limit", `"rate_limit_per_hour":5000`, `"rate_limit_per_hour":-1`, "line 5: key.rate_limit_per_hour: expected uint32"},
 		{"limit too high", `"rate_limit_per_hour":5000`, `"rate_limit_per_hour":4000000000`, "line 5: key.rate_limit_per_hour: expected"},
 		{"last use", `"last_used_at":"2026`, `"last_used_at":"26`, "line 5: key.last_used_at: expected"},
-		{"count", `"keys":2`, `"keys":3`, "line 6: end: expected 2 users and 3 keys, read 2 and 2"},
-		{"last ids", `"last_key_id":9`, `"last_key_id":6`, "line 6: end: expected last ids"},
+		{"count", `"keys":2`, `"keys":3`, "line 8: end: expected 3 keys, read 2"},
+		{"last ids", `"last_key_id":9`, `"last_key_id":6`, "line 8: end: expected last ids"},
 		{"long line", "bob", strings.Repeat("b", 1<<20), "line 3: expected a line of at most"},
-		{"more", "\"last_key_id\":9}}\n", "\"last_key_id\":9}}\n{}\n", "line 7: expected nothing after"},
+		{"more", "\"last_event_id\":6}}\n", "\"last_event_id\":6}}\n{}\n", "line 9: expected nothing after"},
+		{"role", `"role":"owner"`, `"role":"king"`, "line 2: user.role: expected one of"},
+		{"scope", `"GET,HEAD /v1/"`, `"GET,HEAD v1"`, "line 5: key.scopes[0]: expected"},
+		{"metadata", `"plan":"gold"`, `"Plan":"gold"`, "line 5: key.metadata: "},
+		{"notes", `two\nlines`, `two\rlines`, "line 5: key.notes: expected"},
+		{"previous hash", hashOf(6).String(), "abc", "line 5: key.previous_hash: expected 64"},
+		{"previous hash of none", `"previous_hash":"` + hashOf(6).String() + `",`, "", "line 5: key.previous_hash: expected one"},
+		{"the same hash twice", hashOf(6).String(), hashOf(7).String(), "line 5: key.previous_hash: expected another"},
+		{"end of the previous", `"previous_expires_at":"2026`, `"previous_expires_at":"26`, "line 5: key.previous_expires_at: expected"},
+		{"expiry", `"expires_at":"2026-03-01T14:00:00Z","created`, `"expires_at":"never","created`, "line 5: key.expires_at: expected"},
+		{"invitation", hashOf(8).String(), "abc", "line 6: invitation.hash: expected 64"},
+		{"invited name", `"username":"joe"`, `"username":"Joe"`, "line 6: invitation.username: expected"},
+		{"event's id", `"event":{"id":5`, `"event":{"id":0`, "line 7: event.id: expected"},
+		{"event's actor", `"kind":"user"`, `"kind":"cat"`, "line 7: event.actor: expected"},
+		{"event's address", `"address":"2001:db8::1"`, `"address":"home"`, "line 7: event.actor.address: expected"},
+		{"event's time", `"event":{"id":5,"at":"2026-03-01T12:00:00Z",`, `"event":{"id":5,`, "line 7: event.at: expected"},
+		{"two parts", `{"user":{"id":3`, `{"end":{},"user":{"id":3`, "line 3: expected one of"},
+		{"last event", `"last_event_id":6`, `"last_event_id":4`, "line 8: end: expected last ids"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			changed := strings.Replace(text, c.old, c.new, 1)
 			if changed == text {
 				t.Fatal("nothing was changed")
 			}
-			_, _, _, err := read(changed)
+			_, _, err := read(changed)
 			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("got %v, want %s…", err, c.want)
 			}
@@ -148,28 +210,18 @@ func TestExportRefuses(t *testing.T) {
 }
 
 func FuzzReadExport(f *testing.F) {
-	text, _, _ := exported(f, true)
+	text, _ := exported(f, true)
 	f.Add(text)
 	f.Add(strings.SplitAfter(text, "\n")[0])
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
-		users, keys, end, err := read(text)
+		h, end, err := read(text)
 		if err != nil {
 			return
 		}
-		var out bytes.Buffer
-		w := store.NewExportWriter(&out, true)
-		for _, user := range users {
-			err = errors.Join(err, w.User(user))
-		}
-		for _, key := range keys {
-			err = errors.Join(err, w.Key(key))
-		}
-		if err := errors.Join(err, w.Close(end.LastUserID, end.LastKeyID)); err != nil {
-			t.Fatal(err)
-		}
-		usersAgain, keysAgain, endAgain, err := read(out.String())
-		if err != nil || endAgain != end || !reflect.DeepEqual(usersAgain, users) || !reflect.DeepEqual(keysAgain, keys) {
+		again := rewritten(t, h, true, store.LastIDs{User: end.LastUserID, Key: end.LastKeyID, Event: end.LastEventID})
+		hAgain, endAgain, err := read(again)
+		if err != nil || endAgain != end || !reflect.DeepEqual(hAgain, h) {
 			t.Fatalf("written anew it is not the same: %v", err)
 		}
 	})

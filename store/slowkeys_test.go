@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
@@ -27,6 +30,10 @@ type slowKeys struct {
 
 	findHeld func(ctx context.Context, stage string) // "before", "after"
 	changed  func(stage string) error                // "before", "after"; the error is what is answered
+	eachHeld func()                                  // after the keys were read
+
+	writing  sync.Mutex
+	searches atomic.Int64
 }
 
 func newSlowKeys() *slowKeys { return &slowKeys{keys: map[apikey.Hash]*apikey.Key{}} }
@@ -54,7 +61,15 @@ func (s *slowKeys) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, 
 	return key, nil
 }
 
-func (s *slowKeys) change(do func()) error {
+// change makes a change between its two stages; prepare comes before both.
+func (s *slowKeys) change(prepare func() error, do func()) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if prepare != nil {
+		if err := prepare(); err != nil {
+			return err
+		}
+	}
 	if s.changed != nil {
 		if err := s.changed("before"); err != nil {
 			return err
@@ -69,12 +84,34 @@ func (s *slowKeys) change(do func()) error {
 	return nil
 }
 
-func (s *slowKeys) CreateKey(_ context.Context, key *apikey.Key, _ store.Actor) (*apikey.Key, error) {
-	created := key.Clone()
-	err := s.change(func() {
-		s.last++
-		created.ID = s.last
-		s.keys[key.Hash] = created
+func (s *slowKeys) put(key *apikey.Key) {
+	s.keys[key.Hash] = key
+	if key.PreviousHash != (apikey.Hash{}) {
+		s.keys[key.PreviousHash] = key
+	}
+}
+
+func (s *slowKeys) remove(id apikey.KeyID) {
+	maps.DeleteFunc(s.keys, func(_ apikey.Hash, key *apikey.Key) bool { return key.ID == id })
+}
+
+func (s *slowKeys) CreateKey(ctx context.Context, key *apikey.Key, by store.Actor) (*apikey.Key, error) {
+	created, err := s.CreateKeys(ctx, []*apikey.Key{key}, by)
+	if err != nil {
+		return nil, err
+	}
+	return created[0], nil
+}
+
+func (s *slowKeys) CreateKeys(_ context.Context, keys []*apikey.Key, _ store.Actor) ([]*apikey.Key, error) {
+	created := make([]*apikey.Key, len(keys))
+	err := s.change(nil, func() {
+		for i, key := range keys {
+			created[i] = key.Clone()
+			s.last++
+			created[i].ID = s.last
+			s.put(created[i])
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -82,20 +119,107 @@ func (s *slowKeys) CreateKey(_ context.Context, key *apikey.Key, _ store.Actor) 
 	return created, nil
 }
 
-func (s *slowKeys) DeleteKey(_ context.Context, owner apikey.UserID, id apikey.KeyID, _ store.Actor) (*apikey.Key, error) {
-	deleted, err := (*apikey.Key)(nil), store.ErrNotFound
-	changeErr := s.change(func() {
-		for hash, key := range s.keys {
-			if key.ID == id && (owner == 0 || owner == key.Owner) {
-				deleted, err = key, nil
-				delete(s.keys, hash)
+func (s *slowKeys) Key(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range s.keys {
+		if key.ID == id && (owner == 0 || owner == key.Owner) {
+			return key, ctx.Err()
+		}
+	}
+	return nil, store.ErrNotFound
+}
+
+func (s *slowKeys) UpdateKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID, change func(*apikey.Key) error, by store.Actor) (*apikey.Key, error) {
+	var updated *apikey.Key
+	err := s.change(func() error {
+		before, err := s.Key(ctx, owner, id)
+		if err != nil {
+			return err
+		}
+		updated, _, err = store.ChangeKey(before, change, by)
+		return err
+	}, func() {
+		s.remove(id)
+		s.put(updated)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return updated, nil
+}
+
+func (s *slowKeys) DeleteKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID, by store.Actor) (*apikey.Key, error) {
+	deleted, err := s.DeleteKeys(ctx, owner, []apikey.KeyID{id}, by)
+	if err != nil {
+		return nil, err
+	}
+	return deleted[0], nil
+}
+
+func (s *slowKeys) DeleteKeys(ctx context.Context, owner apikey.UserID, ids []apikey.KeyID, _ store.Actor) ([]*apikey.Key, error) {
+	var deleted []*apikey.Key
+	err := s.change(func() error {
+		for _, id := range ids {
+			key, err := s.Key(ctx, owner, id)
+			if err != nil {
+				return err
 			}
+			deleted = append(deleted, key)
+		}
+		return nil
+	}, func() {
+		for _, id := range ids {
+			s.remove(id)
 		}
 	})
-	if changeErr != nil {
-		return nil, changeErr
+	if err != nil {
+		return nil, err
 	}
-	return deleted, err
+	return deleted, nil
+}
+
+func (s *slowKeys) TouchKeys(_ context.Context, used map[apikey.KeyID]time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for hash, key := range s.keys {
+		if at, found := used[key.ID]; found && at.After(key.LastUsedAt) {
+			touched := key.Clone()
+			touched.LastUsedAt = at.Truncate(time.Second)
+			s.keys[hash] = touched
+		}
+	}
+	return nil
+}
+
+// EachKey calls fn with the keys as they were when it was called.
+func (s *slowKeys) EachKey(ctx context.Context, owner apikey.UserID, fn func(*apikey.Key) error) error {
+	s.mu.Lock()
+	all := map[apikey.KeyID]*apikey.Key{}
+	for _, key := range s.keys {
+		all[key.ID] = key
+	}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return store.ErrClosed
+	}
+	if s.eachHeld != nil {
+		s.eachHeld()
+	}
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		if key := all[id]; owner == 0 || key.Owner == owner {
+			if err := fn(key); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *slowKeys) SearchKeys(ctx context.Context, filter store.KeyFilter) (store.KeyPage, error) {
+	s.searches.Add(1)
+	return store.SearchEach(filter, func(fn func(*apikey.Key) error) error { return s.EachKey(ctx, filter.Owner, fn) })
 }
 
 func (s *slowKeys) Close() error {
@@ -114,6 +238,23 @@ func create(t testing.TB, s store.Store, n int) *apikey.Key {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// state returns the name of the key that is found by a hash, or "absent".
+func state(t testing.TB, s store.Store, n int) string {
+	t.Helper()
+	key, err := s.FindKey(context.Background(), hashOf(n))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return "absent"
+	case err != nil:
+		t.Errorf("finding key: %v", err)
+		return err.Error()
+	}
+	if hash := hashOf(n); !key.Answers(&hash, time.Time{}) {
+		t.Error("a key is found by a hash that is not its own")
+	}
+	return key.Name
 }
 
 // find returns whether the key is found.
