@@ -64,8 +64,12 @@ type AuthorizerOptions struct {
 	// Uncounted are the denials that do not count towards blocking an
 	// address. A missing key is no attempt and never counts.
 	Uncounted []apikey.Reason
-	// Logger hears of every denial and fault. Nil: [slog.Default].
+	// Logger hears of denials and faults. Nil: [slog.Default].
 	Logger *slog.Logger
+	// LoggedPerSecond is how many denials a second are logged for each reason,
+	// and how many faults; the next line says how many were not. Zero: 10.
+	// Negative: all.
+	LoggedPerSecond int
 	// Now is the clock, read once a Check. Nil: [time.Now].
 	Now func() time.Time
 }
@@ -80,7 +84,10 @@ type Authorizer struct {
 	strict   bool
 	counted  [256]bool // by apikey.Reason
 	logger   *slog.Logger
+	lines    [256]sampler // of denials, by apikey.Reason
+	blocks   sampler      // of addresses that became blocked
 	now      func() time.Time
+	since    func(time.Time) time.Duration
 }
 
 // NewAuthorizer returns an Authorizer, or an error that names what is missing.
@@ -92,9 +99,15 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 	if a.logger == nil {
 		a.logger = slog.Default()
 	}
+	a.since = func(t time.Time) time.Duration { return a.now().Sub(t) }
 	if a.now == nil {
-		a.now = time.Now
+		a.now, a.since = time.Now, time.Since
 	}
+	perSecond := loggedPerSecond(o.LoggedPerSecond)
+	for i := range a.lines {
+		a.lines[i].perSecond = perSecond
+	}
+	a.blocks.perSecond = perSecond
 	for _, reason := range CountedReasons() {
 		a.counted[reason] = true
 	}
@@ -121,21 +134,27 @@ type Outcome struct {
 	Limit limit.Result
 	// BlockedFor is for how long the address is still blocked.
 	BlockedFor time.Duration
+	// Counted says that a denial counted towards blocking the address.
+	Counted bool
+	// At is when it was decided.
+	At time.Time
 }
 
 // Authorize decides one request, spends a call of the key's limit where it is
 // allowed, and counts and logs a denial against the request's address. An
-// error means that nothing could be decided; the request must not pass then.
+// error means that nothing could be decided, and only the outcome's At is
+// meant; the request must not pass then.
 func (a *Authorizer) Authorize(ctx context.Context, request *apikey.Request) (Outcome, error) {
 	now := a.now()
 	outcome, err := a.decide(ctx, request, now)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{At: now}, err
 	}
+	outcome.At = now
 	if outcome.Reason == apikey.ReasonAllowed {
 		outcome.Limit, err = a.limiter.Spend(ctx, outcome.Key, request.Cost, now)
 		if err != nil {
-			return Outcome{}, fmt.Errorf("spending a call of key %d: %w", outcome.Key.ID, err)
+			return Outcome{At: now}, fmt.Errorf("spending a call of key %d: %w", outcome.Key.ID, err)
 		}
 		limitOutcome(&outcome)
 	}
@@ -160,6 +179,7 @@ func (a *Authorizer) Explain(ctx context.Context, request *apikey.Request) (Outc
 		outcome.Limit = a.limiter.Peek(outcome.Key, request.Cost, now)
 		limitOutcome(&outcome)
 	}
+	outcome.At = now
 	return outcome, err
 }
 
@@ -204,24 +224,37 @@ func limitOutcome(outcome *Outcome) {
 func (a *Authorizer) denied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
 	// A limiter that is full says nothing about the client, and a client whose
 	// address is not known cannot be told from others.
-	counted := a.counted[outcome.Reason] && !outcome.Limit.Full && request.Address.IsValid()
-	blockedNow := counted && a.blocker.Failed(request.Address, outcome.Reason, now)
+	outcome.Counted = a.counted[outcome.Reason] && !outcome.Limit.Full && request.Address.IsValid()
+	if outcome.Counted && a.blocker.Failed(request.Address, outcome.Reason, now) {
+		a.logBlocked(ctx, request.Address, now)
+	}
+	a.logDenied(ctx, request, outcome, now)
+}
+
+func (a *Authorizer) logDenied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
 	if !a.logger.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 5)
+	withheld, ok := a.lines[outcome.Reason].pass(now)
+	if !ok {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 6)
 	attrs = append(attrs,
 		slog.String("reason", outcome.Reason.String()),
 		slog.String("address", request.Address.String()),
-		slog.Bool("counted", counted))
+		slog.Bool("counted", outcome.Counted))
 	if outcome.Key != nil {
 		attrs = append(attrs, slog.Int64("key_id", int64(outcome.Key.ID)))
 	}
 	if outcome.Limit.Full {
 		attrs = append(attrs, slog.Bool("limiter_full", true))
 	}
-	a.logger.LogAttrs(ctx, slog.LevelInfo, "check denied", attrs...)
-	if blockedNow {
-		a.logger.LogAttrs(ctx, slog.LevelWarn, "address blocked", slog.String("address", request.Address.String()))
+	a.logger.LogAttrs(ctx, slog.LevelInfo, "check denied", appendWithheld(attrs, withheld)...)
+}
+
+func (a *Authorizer) logBlocked(ctx context.Context, address netip.Addr, now time.Time) {
+	if withheld, ok := a.blocks.pass(now); ok {
+		a.logger.LogAttrs(ctx, slog.LevelWarn, "address blocked", appendWithheld([]slog.Attr{slog.String("address", address.String())}, withheld)...)
 	}
 }

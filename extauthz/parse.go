@@ -59,6 +59,7 @@ type parser struct {
 	authorization, origin, xOrigin, client int
 	contentType                            int
 	explain, anonymous, scope, cost        int
+	requestID                              int // negative: not looked at
 }
 
 // parsed is a request and what else an answer depends on.
@@ -70,7 +71,7 @@ type parsed struct {
 }
 
 func newParser(sources CredentialSources, address ClientAddress) parser {
-	p := parser{sources: sources, address: address}
+	p := parser{sources: sources, address: address, requestID: -1}
 	headers := &p.wanted.headers
 	for _, name := range sources.Headers {
 		p.credentials = append(p.credentials, headers.place(name))
@@ -90,6 +91,12 @@ func newParser(sources CredentialSources, address ClientAddress) parser {
 	p.explain, p.anonymous = extensions.place(ExplainExtension), extensions.place(AnonymousExtension)
 	p.scope, p.cost = extensions.place(ScopeExtension), extensions.place(CostExtension)
 	return p
+}
+
+// observeRequests reads what only observers look at.
+func (p *parser) observeRequests() {
+	p.requestID = p.wanted.headers.place("x-request-id")
+	p.wanted.host = true
 }
 
 // parse returns an error where the route's context extensions make no sense.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"golang.org/x/net/http/httpguts"
@@ -46,8 +47,14 @@ type Options struct {
 	// LimitStatus is the HTTP status of a spent hourly limit: 403, the
 	// documented one and the default, or 429.
 	LimitStatus int
-	// Logger hears of internal faults. Nil: [slog.Default].
+	// Logger hears of internal faults, as many a second as of denials, see
+	// [AuthorizerOptions]. Nil: [slog.Default].
 	Logger *slog.Logger
+	// Observer hears of Checks. Nil: nobody does.
+	Observer Observer
+	// ObserveRequests has the observer told the host and x-request-id header
+	// too, which are not read otherwise.
+	ObserveRequests bool
 }
 
 // Server implements Envoy's Authorization service.
@@ -59,7 +66,9 @@ type Server struct {
 	responder  responder
 	checks     sync.Pool // of [*wireCheck]
 	answers    answers
+	observer   Observer
 	logger     *slog.Logger
+	faults     sampler // of lines about faults
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -78,13 +87,19 @@ func NewServer(authorizer *Authorizer, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ext_authz server: %w", err)
 	}
-	return &Server{
+	s := &Server{
 		authorizer: authorizer,
 		parser:     newParser(o.Sources, o.Address),
 		shape:      shape,
 		responder:  newResponder(&o),
+		observer:   o.Observer,
 		logger:     o.Logger,
-	}, nil
+		faults:     sampler{perSecond: authorizer.blocks.perSecond},
+	}
+	if o.Observer != nil && o.ObserveRequests {
+		s.parser.observeRequests()
+	}
+	return s, nil
 }
 
 func (o *Options) setDefaults() {
@@ -198,22 +213,42 @@ func (s *Server) Check(ctx context.Context, check *authv3.CheckRequest) (*authv3
 // answer writes the answer to what v shows to a, which must be empty.
 func (s *Server) answer(ctx context.Context, v *view, a *answer) error {
 	request, err := s.parser.parse(v)
+	var outcome Outcome
 	if err != nil {
-		s.logger.LogAttrs(ctx, slog.LevelError, "check failed: the route is not configured well", slog.Any("error", err))
-		return status.Error(codes.InvalidArgument, err.Error())
+		outcome.At = s.authorizer.now()
+		s.fault(ctx, outcome.At, "check failed: the route is not configured well", err)
+		err = status.Error(codes.InvalidArgument, err.Error())
+	} else {
+		outcome, err = s.decide(ctx, &request)
 	}
+	if err == nil {
+		s.responder.respond(a, &outcome, request.bearerUsed, request.grpc)
+	}
+	if s.observer != nil && !request.explain {
+		s.observe(ctx, v, &request, &outcome, err)
+	}
+	return err
+}
+
+// decide returns what is decided, or the gRPC error to answer with.
+func (s *Server) decide(ctx context.Context, request *parsed) (Outcome, error) {
 	authorize := s.authorizer.Authorize
 	if request.explain {
 		authorize = s.authorizer.Explain
 	}
 	outcome, err := authorize(ctx, &request.Request)
-	if err != nil {
-		if ctx.Err() != nil {
-			return status.FromContextError(ctx.Err()).Err()
-		}
-		s.logger.LogAttrs(ctx, slog.LevelError, "check failed", slog.Any("error", err))
-		return status.Error(codes.Unavailable, "no decision could be made")
+	switch {
+	case err == nil:
+		return outcome, nil
+	case ctx.Err() != nil:
+		return outcome, status.FromContextError(ctx.Err()).Err()
 	}
-	s.responder.respond(a, &outcome, request.bearerUsed, request.grpc)
-	return nil
+	s.fault(ctx, outcome.At, "check failed", err)
+	return outcome, status.Error(codes.Unavailable, "no decision could be made")
+}
+
+func (s *Server) fault(ctx context.Context, now time.Time, message string, err error) {
+	if withheld, ok := s.faults.pass(now); ok {
+		s.logger.LogAttrs(ctx, slog.LevelError, message, appendWithheld([]slog.Attr{slog.Any("error", err)}, withheld)...)
+	}
 }

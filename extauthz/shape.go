@@ -38,6 +38,7 @@ const (
 	keepNothing keep = iota
 	keepMethod
 	keepPath
+	keepHost
 	keepPeer       // the address of the connection's other end
 	keepOtherPeer  // an address of another kind, which takes the place of keepPeer
 	keepHeaders    // a map
@@ -76,6 +77,7 @@ func newCheckShape() (*shape, error) {
 	http.fields[2].keep = keepMethod
 	http.fields[3].keep = keepHeaders
 	http.fields[4].keep = keepPath
+	http.fields[5].keep = keepHost
 	raw := http.part(13).part(1)
 	http.fields[13].fields.fields[1].keep = keepRawHeader
 	raw.fields[1].keep = keepRawKey

@@ -10,6 +10,7 @@ import (
 // generated type, see [view.read], or the wire, see [wireReader].
 type view struct {
 	method, path string
+	host         string // where wanted
 	peer         string // the address of the connection to Envoy
 	headers      []held // by the places of [wanted.headers]
 	raw          []rawHeader
@@ -33,6 +34,7 @@ type rawHeader struct {
 type wanted struct {
 	headers    names
 	extensions names
+	host       bool
 }
 
 // names gives each name a place.
@@ -69,7 +71,7 @@ func (n names) findFold(name []byte) int {
 
 // reset empties v and makes room for what is wanted.
 func (v *view) reset(w *wanted) {
-	v.method, v.path, v.peer = "", "", ""
+	v.method, v.path, v.host, v.peer = "", "", "", ""
 	v.headers = empty(v.headers, len(w.headers))
 	v.extensions = empty(v.extensions, len(w.extensions))
 	clear(v.raw)
@@ -91,6 +93,9 @@ func (v *view) read(check *authv3.CheckRequest, w *wanted) {
 	attributes := check.GetAttributes()
 	http := attributes.GetRequest().GetHttp()
 	v.method, v.path = http.GetMethod(), http.GetPath()
+	if w.host {
+		v.host = http.GetHost()
+	}
 	v.peer = attributes.GetSource().GetAddress().GetSocketAddress().GetAddress()
 	hold(v.headers, http.GetHeaders(), w.headers)
 	hold(v.extensions, attributes.GetContextExtensions(), w.extensions)

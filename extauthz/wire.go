@@ -21,12 +21,12 @@ type wireReader struct {
 	wanted *wanted
 	data   []byte
 
-	method, path, peer span
-	headers            []span // by the places of wanted.headers
-	extensions         []span
-	raw                []rawSpan
-	item               rawItem // the entry of the list of headers that is read now
-	unknown            field
+	method, path, host, peer span
+	headers                  []span // by the places of wanted.headers
+	extensions               []span
+	raw                      []rawSpan
+	item                     rawItem // the entry of the list of headers that is read now
+	unknown                  field
 }
 
 // span is a piece of the wire; one that ends at 0 is none.
@@ -44,7 +44,7 @@ type rawItem struct{ key, text, raw span }
 // is in v means nothing.
 func (r *wireReader) read(v *view, data []byte, check *shape, w *wanted) error {
 	r.wanted, r.data = w, data
-	r.method, r.path, r.peer = span{}, span{}, span{}
+	r.method, r.path, r.host, r.peer = span{}, span{}, span{}, span{}
 	r.headers = noSpans(r.headers, len(w.headers))
 	r.extensions = noSpans(r.extensions, len(w.extensions))
 	r.raw = r.raw[:0]
@@ -68,7 +68,7 @@ func noSpans(all []span, n int) []span {
 // fill copies what was found into v, as pieces of one string: the wire's
 // buffer is used again, while what is in v may be held for longer.
 func (r *wireReader) fill(v *view) {
-	size := r.method.size() + r.path.size() + r.peer.size()
+	size := r.method.size() + r.path.size() + r.host.size() + r.peer.size()
 	for _, s := range r.headers {
 		size += s.size()
 	}
@@ -86,7 +86,7 @@ func (r *wireReader) fill(v *view) {
 		return text.String()[start:]
 	}
 	v.reset(r.wanted)
-	v.method, v.path, v.peer = take(r.method), take(r.path), take(r.peer)
+	v.method, v.path, v.host, v.peer = take(r.method), take(r.path), take(r.host), take(r.peer)
 	for i, s := range r.headers {
 		if s.end > 0 {
 			v.headers[i] = held{take(s), true}
@@ -182,6 +182,10 @@ func (r *wireReader) bytes(f *field, at span, depth int) error {
 		r.method = at
 	case keepPath:
 		r.path = at
+	case keepHost:
+		if r.wanted.host {
+			r.host = at
+		}
 	case keepPeer:
 		r.peer = at
 	case keepOtherPeer:

@@ -18,6 +18,7 @@ import (
 // wireWants is what tests read from Checks.
 func wireWants() *wanted {
 	p := newParser(CredentialSources{Headers: []string{"api-key", "x-key"}, Bearer: true}, ClientAddress{Mode: AddressForwarded})
+	p.observeRequests()
 	return &p.wanted
 }
 
@@ -84,6 +85,7 @@ func wireSeeds(t testing.TB) (seeds [][]byte) {
 	for _, raw := range []bool{false, true} {
 		check := checkOf(raw, "192.0.2.1", "/x?y", pair{"api-key", "a"}, pair{"origin", "https://a.example"}, pair{"API-KEY", "b"}, pair{"accept", "é"})
 		check.Attributes.ContextExtensions = map[string]string{ExplainExtension: "true", "a": "b"}
+		check.Attributes.Request.Http.Host = "api.example.io"
 		check.Attributes.Destination = check.GetAttributes().GetSource()
 		metadata, err := structpb.NewStruct(map[string]any{"a": []any{1, "b", nil, true, map[string]any{"c": "d"}}})
 		if err != nil {
