@@ -98,9 +98,11 @@ type Identity struct {
 	KeyID   string // default "x-api-key-id"
 	KeyName string // default "x-api-key-name"
 	Owner   string // default "x-api-key-owner"
+	// Metadata has the default "x-api-key-metadata".
+	Metadata string
 }
 
-func (i Identity) names() []string { return []string{i.KeyID, i.KeyName, i.Owner} }
+func (i Identity) names() []string { return []string{i.KeyID, i.KeyName, i.Owner, i.Metadata} }
 
 func orDefault[T comparable](value *T, fallback T) {
 	var zero T
@@ -128,6 +130,7 @@ func (o Options) Complete() (Options, error) {
 	orDefault(&o.Identity.KeyID, "x-api-key-id")
 	orDefault(&o.Identity.KeyName, "x-api-key-name")
 	orDefault(&o.Identity.Owner, "x-api-key-owner")
+	orDefault(&o.Identity.Metadata, "x-api-key-metadata")
 	orDefault(&o.RateLimit.Domain, "tokenkit")
 	orDefault(&o.RateLimit.Timeout, 100*time.Millisecond)
 	o.Kubernetes = o.Kubernetes.withDefaults()

@@ -54,6 +54,7 @@ func headerFlags(f *pflag.FlagSet, o *envoy.Options) {
 	f.StringVar(&o.Identity.KeyID, "header-key-id", "x-api-key-id", "header with the key's id, as the service is told")
 	f.StringVar(&o.Identity.KeyName, "header-key-name", "x-api-key-name", "header with the key's name, as the service is told")
 	f.StringVar(&o.Identity.Owner, "header-owner", "x-api-key-owner", "header with the key's owner, as the service is told")
+	f.StringVar(&o.Identity.Metadata, "header-metadata", "x-api-key-metadata", "header with the key's metadata, as the service is told")
 	f.StringSliceVar(&o.Origins, "origin", nil, "web origin whose pages may read answers; may be repeated (default: any)")
 	f.StringSliceVar(&o.CORSHeaders, "cors-header", nil, "further request header that pages may send; may be repeated")
 }

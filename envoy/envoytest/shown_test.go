@@ -52,7 +52,7 @@ func TestFrontOfACarelessService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"X-Api-Key-Id", "X-Api-Key-Name", "X-Api-Key-Owner", "X-Client-Ip", "Api-Key", "Cookie", "Authorization", "Origin"} {
+		for _, name := range []string{"X-Api-Key-Id", "X-Api-Key-Name", "X-Api-Key-Owner", "X-Api-Key-Metadata", "X-Client-Ip", "Api-Key", "Cookie", "Authorization", "Origin"} {
 			request.Header.Set(name, "forged")
 		}
 		response, err := http.DefaultClient.Do(request)
@@ -64,7 +64,7 @@ func TestFrontOfACarelessService(t *testing.T) {
 			t.Fatalf("status %d", response.StatusCode)
 		}
 		seen := upstream.Requests()[0]
-		for name, want := range map[string]string{"x-api-key-id": "", "x-api-key-name": "", "x-api-key-owner": "", "x-client-ip": "127.0.0.1", "cookie": "forged"} {
+		for name, want := range map[string]string{"x-api-key-id": "", "x-api-key-name": "", "x-api-key-owner": "", "x-api-key-metadata": "", "x-client-ip": "127.0.0.1", "cookie": "forged"} {
 			if got := seen.Header(name); got != want {
 				t.Errorf("the upstream sees %s %q, want %q", name, got, want)
 			}
