@@ -113,7 +113,7 @@ func (r *wireReader) message(s *shape, at, end, depth int) error {
 	}
 	for at < end {
 		number, wire, n := consumeTag(r.data[at:end])
-		if n < 0 || wire == protowire.EndGroupType {
+		if n < 0 {
 			return errWire
 		}
 		at += n
@@ -222,7 +222,7 @@ func (r *wireReader) entry(keep keep, all span) error {
 	value := span{all.end, all.end}
 	for at := all.start; at < all.end; {
 		number, wire, n := consumeTag(r.data[at:all.end])
-		if n < 0 || wire == protowire.EndGroupType {
+		if n < 0 {
 			return errWire
 		}
 		at += n

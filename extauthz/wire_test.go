@@ -127,8 +127,7 @@ func TestWire(t *testing.T) {
 	source := func(content ...[]byte) []byte { return attributes(field(1, field(1, content...))) }
 	socket := func(address string) []byte { return field(1, text(2, address)) }
 	raw := func(content ...[]byte) []byte { return field(13, field(1, content...)) }
-	nested := func(depth int) []byte {
-		var value []byte
+	nested := func(depth int, value ...byte) []byte {
 		for range depth { // a list in a list in a metadata context
 			value = field(6, field(1, value))
 		}
@@ -137,7 +136,7 @@ func TestWire(t *testing.T) {
 	type want struct {
 		fails              bool
 		path, peer, origin string
-		raw                int
+		raw                string // values, joined
 	}
 	for _, c := range []struct {
 		name string
@@ -165,12 +164,16 @@ func TestWire(t *testing.T) {
 		{"address after a pipe", source(socket("1"), field(2), field(1, varint(3, 80))), want{}},
 		{"pipe of another wire type", source(socket("1"), varint(2, 1)), want{peer: "1"}},
 		{"address of the destination", attributes(field(2, field(1, socket("1")))), want{}},
-		{"raw headers", http(raw(text(1, "Origin"), text(3, "a")), raw(text(1, "origin"), text(2, "b")), raw(text(1, "x"))), want{raw: 2}},
+		{"raw headers", http(raw(text(1, "Origin"), text(3, "a")), raw(text(1, "origin"), text(2, "b")), raw(text(1, "x"), text(3, "c"))), want{raw: "a,b"}},
 		{"raw header without a name", http(raw(text(3, "a"))), want{}},
-		{"raw header, name last", http(raw(text(1, "x"), text(3, "a"), text(1, "api-key"))), want{raw: 1}},
-		{"raw header with the sign for kelvin", http(raw(text(1, "x-\u212aey"), text(3, "a"))), want{raw: 1}},
-		{"raw value that is no text", http(raw(text(1, "api-key"), text(3, "\xff"))), want{raw: 1}},
-		{"raw value of another wire type", http(raw(text(1, "api-key"), varint(3, 1))), want{raw: 1}},
+		{"raw header, name last", http(raw(text(1, "x"), text(3, "a"), text(1, "api-key"))), want{raw: "a"}},
+		{"raw header with the sign for kelvin", http(raw(text(1, "x-\u212aey"), text(3, "a"))), want{raw: "a"}},
+		{"raw value that is no text", http(raw(text(1, "api-key"), text(3, "\xff"))), want{raw: "\xff"}},
+		{"raw value of another wire type", http(raw(text(1, "api-key"), text(3, "a"), varint(3, 1))), want{raw: "a"}},
+		{"raw header as text", http(raw(text(1, "api-key"), text(2, "a"))), want{raw: "a"}},
+		{"raw header as text and bytes", http(raw(text(1, "api-key"), text(2, "a"), text(3, "b"))), want{raw: "b"}},
+		{"raw header as text and no bytes", http(raw(text(1, "api-key"), text(2, "a"), text(3, ""))), want{raw: "a"}},
+		{"one raw header after another", http(raw(text(1, "api-key"), text(3, "a")), raw(text(1, "api-key"), text(2, "b"))), want{raw: "a,b"}},
 		{"unknown fields", join(text(99, "x"), http(varint(1<<20, 1), text(4, "/a")), protowire.AppendTag(nil, 3, protowire.Fixed32Type), []byte{1, 2, 3, 4}), want{path: "/a"}},
 		{"unknown group", join(group(7, group(8, varint(1, 1))), http(text(4, "/a"))), want{path: "/a"}},
 		{"known field as a group", join(group(1, nil), http(text(4, "/a"))), want{path: "/a"}},
@@ -179,7 +182,7 @@ func TestWire(t *testing.T) {
 		{"end of no group", protowire.AppendTag(nil, 7, protowire.EndGroupType), want{fails: true}},
 		{"end of no group in a header", http(field(3, protowire.AppendTag(nil, 1, protowire.EndGroupType))), want{fails: true}},
 		{"field number 0", []byte{0x02, 0}, want{fails: true}},
-		{"field number too large", binary.AppendUvarint(nil, 1<<32), want{fails: true}},
+		{"field number too large", append(binary.AppendUvarint(nil, 1<<32), 0), want{fails: true}},
 		{"wire type 6", []byte{0x0e}, want{fails: true}},
 		{"tag with needless bytes", append([]byte{0x8a, 0x80, 0x00}, attributes()[1:]...), want{}},
 		{"tag cut off", []byte{0x80}, want{fails: true}},
@@ -198,6 +201,8 @@ func TestWire(t *testing.T) {
 		{"nested deep", nested(1000), want{}},
 		{"nested as deep as may be", nested(4996), want{}},
 		{"nested too deep", nested(4997), want{fails: true}},
+		{"a map as deep as may be", nested(4995, field(5, field(1))...), want{}},
+		{"a map of another wire type too deep", nested(4996, field(5, varint(1, 1))...), want{fails: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, w := checkShape(t), wireWants()
@@ -212,7 +217,12 @@ func TestWire(t *testing.T) {
 				}
 				return
 			}
-			got := want{path: v.path, peer: v.peer, origin: v.headers[w.headers.find([]byte("origin"))].value, raw: len(v.raw)}
+			got := want{path: v.path, peer: v.peer, origin: v.headers[w.headers.find([]byte("origin"))].value}
+			var values []string
+			for _, header := range v.raw {
+				values = append(values, header.value)
+			}
+			got.raw = strings.Join(values, ",")
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
