@@ -18,6 +18,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/admin/dashboard"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/limit"
@@ -144,8 +145,13 @@ func (v *service) buildServers() error {
 	v.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(v.grpc, v.health)
 
+	board, err := dashboard.New(dashboard.Options{APIURL: v.settings.apiURL, Version: versionText()})
+	if err != nil {
+		return err
+	}
 	v.admin, err = admin.New(admin.Options{
-		Store: forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
+		Dashboard: board,
+		Store:     forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
 		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
 		ClientAddressHeader: v.settings.adminAddressHeader,

@@ -1,0 +1,52 @@
+// Who is signed in, and what their role permits. The server decides; this
+// only hides what it would refuse.
+import { get } from './api.js';
+
+/**
+ * @typedef {object} Me
+ * @property {number} id
+ * @property {string} name
+ * @property {string} [email]
+ * @property {'owner' | 'admin' | 'viewer' | 'member'} role
+ */
+
+/** @type {Me | null} */
+let current = null;
+
+/** @returns {Promise<Me | null>} null where nobody is signed in */
+export async function loadMe() {
+  try {
+    current = await get('me/', { quiet: true });
+  } catch (error) {
+    if (/** @type {any} */ (error).status !== 401) throw error;
+    current = null;
+  }
+  return current;
+}
+
+/** @returns {Me} */
+export const me = () => current || { id: 0, name: '', role: 'member' };
+
+export const signedIn = () => current !== null;
+
+export function forgetMe() {
+  current = null;
+}
+
+/** Whether the keys of all users are shown. */
+export const seesAll = () => me().role !== 'member';
+
+/** Whether keys of others, and blocked addresses, may be changed. */
+export const managesAll = () => me().role === 'owner' || me().role === 'admin';
+
+/** Whether keys may be made at all. */
+export const makesKeys = () => me().role !== 'viewer';
+
+/** Whether users, roles and invitations may be changed. */
+export const managesUsers = () => me().role === 'owner';
+
+/**
+ * Whether a key may be changed.
+ * @param {{owner: string}} key
+ */
+export const changesKey = (key) => managesAll() || (makesKeys() && key.owner === me().name);
