@@ -71,7 +71,8 @@ func instead(name string, config proto.Message) func(*hcmv3.HttpConnectionManage
 func bootstrapOf(routes []route) (*bootstrapv3.Bootstrap, error) {
 	var all *bootstrapv3.Bootstrap
 	for _, r := range routes {
-		o := envoy.Options{Listen: "127.0.0.1:0", EnvoyAdmin: "127.0.0.1:0"}
+		// On a busy machine an answer that comes late is measured, too.
+		o := envoy.Options{Listen: "127.0.0.1:0", EnvoyAdmin: "127.0.0.1:0", AuthzTimeout: 10 * time.Second}
 		if r.authz != "" {
 			o.Authz = []string{r.authz}
 		}
