@@ -45,12 +45,8 @@ func (t *searchTable) put(key *apikey.Key) {
 	at, found := t.find(key.ID)
 	if found {
 		// A change that is not to the text is the usual one, and takes no room.
-		if before := &t.rows[at]; string(t.text(before)) == text {
+		if before := &t.rows[at]; !before.gone && string(t.text(before)) == text {
 			row.chunk, row.from, row.until = before.chunk, before.from, before.until
-			if before.gone {
-				t.gone--
-				t.unused -= len(text)
-			}
 			t.rows[at] = row
 			return
 		}

@@ -232,3 +232,77 @@ func memory(b *testing.B) string {
 	runtime.ReadMemStats(&m)
 	return fmt.Sprintf("%s; heap in use %d MiB", strings.Join(lines, ", "), m.HeapInuse>>20)
 }
+
+// withEvents returns the path of a store with so many events.
+func withEvents(tb testing.TB, events int) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "keys.db")
+	s, err := bolt.Open(context.Background(), path, bolt.Options{CommitTimeout: time.Hour})
+	must(tb, err)
+	read, write := io.Pipe()
+	go func() {
+		w := store.NewExportWriter(write, false)
+		for n := range events {
+			_ = w.Event(&store.Event{
+				ID: uint64(n + 1), By: store.Actor{Kind: store.ActorUser, User: apikey.UserID(n % 9), Name: fmt.Sprintf("user%d", n%9), At: noon},
+				Action: store.ActionUpdateKey, TargetKind: store.TargetKey, TargetID: int64(n), TargetName: "my-app-prod",
+				Changes: []store.Change{{Field: "rate_limit_per_hour", From: "1000", To: "5000"}, {Field: "allowed_origins", From: "[]", To: `["https://app.example.io"]`}},
+			})
+		}
+		_ = write.CloseWithError(w.Close(store.LastIDs{Event: uint64(events)}))
+	}()
+	_, err = s.Import(context.Background(), read, by)
+	must(tb, err)
+	must(tb, s.Close())
+	return path
+}
+
+// BenchmarkSearchKeys searches 100,000 keys, and reports what the index takes.
+func BenchmarkSearchKeys(b *testing.B) {
+	const keys = 100_000
+	s := openAt(b, withKeys(b, keys))
+	index := store.NewIndex(s)
+	before := heap()
+	start := time.Now()
+	page, err := index.SearchKeys(b.Context(), store.KeyFilter{Now: noon})
+	must(b, err)
+	if page.Total != keys {
+		b.Fatalf("%d keys", page.Total)
+	}
+	built := time.Since(start)
+	b.Logf("built in %v, %d bytes a key", built, (heap()-before)/keys)
+	for _, c := range []struct {
+		name   string
+		filter store.KeyFilter
+	}{
+		{"first page of all", store.KeyFilter{Limit: 50}},
+		{"common text", store.KeyFilter{Search: "MY-APP", Limit: 50}},
+		{"rare text", store.KeyFilter{Search: "app-77777"}},
+		{"text of none", store.KeyFilter{Search: "nothing like it"}},
+		{"state", store.KeyFilter{State: store.StateIdle, Now: noon.Add(1000 * time.Hour)}},
+		{"one owner's", store.KeyFilter{Owner: 7, Search: "77"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := index.SearchKeys(b.Context(), c.filter); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("without the index", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.SearchKeys(b.Context(), store.KeyFilter{Search: "app-77777"}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	runtime.KeepAlive(index)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

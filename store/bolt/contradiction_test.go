@@ -44,6 +44,19 @@ func TestContradictions(t *testing.T) {
 		return err
 	}
 	setPassword := func(s *Store) error { return s.SetPasswordHash(context.Background(), 1, "", "new", nil, by) }
+	previous := apikey.Hash{3}
+	findPrevious := func(s *Store) error {
+		_, err := s.FindKey(context.Background(), previous)
+		return err
+	}
+	findInvitation := func(s *Store) error {
+		_, err := s.FindInvitation(context.Background(), store.InvitationID(session))
+		return err
+	}
+	listEvents := func(s *Store) error {
+		_, err := s.ListEvents(context.Background(), store.EventFilter{})
+		return err
+	}
 	findSession := func(s *Store) error {
 		_, err := s.FindSession(context.Background(), session)
 		return err
@@ -95,6 +108,16 @@ func TestContradictions(t *testing.T) {
 		{"a session of no user", func(tx *boltfile.Tx) error {
 			return tx.Put(sessionsBucket, session[:], encodeSession(&store.Session{User: 9, ExpiresAt: time.UnixMicro(5)}))
 		}, nil, nil},
+		{"a previous hash leads to another key", put(hashesBucket, previous[:], idKey[apikey.KeyID](2)), findPrevious, nil},
+		{"a previous hash leads nowhere", remove(hashesBucket, previous[:]), nil, nil},
+		{"a previous hash too many", put(hashesBucket, make([]byte, 32), idKey[apikey.KeyID](1)), nil, nil},
+		{"an invitation is malformed", put(invitationsBucket, session[:], []byte{recordFormat, 2}), findInvitation, nil},
+		{"an invitation is newer", put(invitationsBucket, session[:], []byte{9}), findInvitation, ErrNewer},
+		{"an invitation's role is newer", put(invitationsBucket, session[:], appendNumber(appendText([]byte{recordFormat}, invitationName, "joe"), invitationRole, 9)), findInvitation, ErrNewer},
+		{"an invitation's id is short", put(invitationsBucket, []byte{7}, encodeInvitation(&store.Invitation{Name: "joe"})), nil, nil},
+		{"an event is malformed", put(eventsBucket, idKey[int64](2), []byte{recordFormat, 2}), listEvents, nil},
+		{"an event is newer", put(eventsBucket, idKey[int64](2), []byte{9}), listEvents, ErrNewer},
+		{"an event above the last id", put(eventsBucket, idKey[int64](99), encodeEvent(&store.Event{By: by, Action: "x"})), nil, nil},
 		{"a session's id is short", put(sessionsBucket, []byte{7}, encodeSession(&store.Session{User: 1})), nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -111,6 +134,13 @@ func TestContradictions(t *testing.T) {
 				if err := errors.Join(userErr, keyErr); err != nil {
 					t.Fatal(err)
 				}
+			}
+			_, err = s.UpdateKey(ctx, 0, 1, func(key *apikey.Key) error {
+				key.PreviousHash, key.PreviousUntil = previous, time.UnixMicro(1)
+				return nil
+			}, by)
+			if err != nil {
+				t.Fatal(err)
 			}
 			if err := s.CreateSession(ctx, &store.Session{ID: session, User: 1, ExpiresAt: time.UnixMicro(5)}, by); err != nil {
 				t.Fatal(err)

@@ -90,6 +90,7 @@ const (
 // change makes change n of worker w.
 func change(ctx context.Context, s store.Store, w, n int) error {
 	name := fmt.Sprintf("worker%d", w)
+	by := store.Actor{Kind: store.ActorUser, Name: name, At: noon}
 	if n == 0 {
 		_, err := s.CreateUser(ctx, &store.User{Name: name, Email: name + "@example.io", PasswordHash: "0", CreatedAt: noon}, by)
 		return err
@@ -138,7 +139,14 @@ func expected(n int) string {
 			session = 0
 		}
 	}
-	return describe(n/4*4, session, keys)
+	events := n + 1
+	if n >= 3 {
+		events-- // change 3 is none
+	}
+	if n >= 7 {
+		events-- // nor is change 7
+	}
+	return describe(n/4*4, session, keys) + fmt.Sprintf(", events %d", events)
 }
 
 func describe(password, session int, keys []string) string {
@@ -175,7 +183,11 @@ func found(ctx context.Context, s store.Store, w int) (string, error) {
 	if _, err := fmt.Sscan(user.PasswordHash, &password); err != nil {
 		return "", err
 	}
-	return describe(password, session, names), nil
+	events, err := s.ListEvents(ctx, store.EventFilter{ActorName: user.Name, Limit: store.MaxEvents})
+	if err != nil {
+		return "", err
+	}
+	return describe(password, session, names) + fmt.Sprintf(", events %d", len(events)), nil
 }
 
 // Whenever the power is lost, all that was acknowledged is there, nothing is

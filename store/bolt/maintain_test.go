@@ -57,20 +57,34 @@ func fill(t testing.TB, s store.Store) {
 			}, by)
 			must(t, err)
 			must(t, s.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: noon.Add(time.Hour)}))
+			if k%4 == 2 {
+				_, err := s.UpdateKey(ctx, 0, key.ID, func(key *apikey.Key) error {
+					key.PreviousHash, key.PreviousHint, key.PreviousUntil = key.Hash, key.Hint, noon.Add(time.Hour)
+					key.Hash, key.Notes, key.Disabled = hashOf(9000+u*100+k), "rotated", true
+					key.Metadata = apikey.Metadata{{Name: "plan", Value: "gold"}}
+					return nil
+				}, by)
+				must(t, err)
+			}
 			if k%4 == 3 {
 				_, err := s.DeleteKey(ctx, 0, key.ID, by)
 				must(t, err)
 				must(t, s.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: noon.Add(2 * time.Hour)})) // a late write-behind
 			}
 		}
+		must(t, s.CreateInvitation(ctx, &store.Invitation{
+			ID: store.InvitationID(hashOf(u)), Name: fmt.Sprintf("guest%d", u), Role: store.RoleAdmin, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour),
+		}, by))
 		must(t, s.CreateSession(ctx, &store.Session{ID: store.SessionID(hashOf(u)), User: user.ID, CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}, by))
 	}
 }
 
 type contents struct {
-	users    []*store.User
-	keys     []*apikey.Key
-	sessions []*store.Session
+	users       []*store.User
+	keys        []*apikey.Key
+	sessions    []*store.Session
+	invitations []*store.Invitation
+	events      []*store.Event
 }
 
 func contentsOf(s store.Store) (c contents, err error) {
@@ -79,6 +93,12 @@ func contentsOf(s store.Store) (c contents, err error) {
 		return c, err
 	}
 	if c.keys, err = s.ListKeys(ctx, 0); err != nil {
+		return c, err
+	}
+	if c.invitations, err = s.ListInvitations(ctx); err != nil {
+		return c, err
+	}
+	if c.events, err = s.ListEvents(ctx, store.EventFilter{Limit: store.MaxEvents}); err != nil {
 		return c, err
 	}
 	for u := range 3 {
@@ -130,7 +150,7 @@ func TestBackupAndRestore(t *testing.T) {
 	for _, path := range []string{path, filepath.Join(dir, "new.db")} {
 		must(t, bolt.Restore(t.Context(), path, bytes.NewReader(image), bolt.Options{}))
 		report, err := bolt.Verify(t.Context(), path, bolt.Options{})
-		if report.Users != 3 || report.Keys != uint64(len(want.keys)) || report.Sessions != 3 || report.Bytes == 0 || err != nil {
+		if report.Users != 3 || report.Keys != uint64(len(want.keys)) || report.Sessions != 3 || report.Invitations != 3 || report.Events != uint64(len(want.events)) || report.Bytes == 0 || err != nil {
 			t.Errorf("verified %+v, %v", report, err)
 		}
 		s := openAt(t, path)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,8 +44,110 @@ var drawKey = rapid.Custom(func(t *rapid.T) *apikey.Key {
 		}
 		key.AllowedIPs = append(key.AllowedIPs, netip.PrefixFrom(addr, rapid.IntRange(0, addr.BitLen()).Draw(t, "bits")).Masked())
 	}
+	if rapid.Bool().Draw(t, "rotated") {
+		copy(key.PreviousHash[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "previous hash"))
+		key.PreviousHint, key.PreviousUntil = rapid.SampledFrom([]string{"", "tk_…zZ09"}).Draw(t, "previous hint"), drawTime.Draw(t, "previous until")
+	}
+	for _, text := range rapid.SliceOfN(rapid.SampledFrom([]string{"/v1/", "GET,HEAD /v2", "reports:read"}), 0, 5).Draw(t, "scopes") {
+		scope, err := apikey.ParseScope(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key.Scopes = append(key.Scopes, scope)
+	}
+	for _, name := range rapid.SliceOfN(rapid.StringMatching(`[a-z_]{1,9}`), 0, 5).Draw(t, "names") {
+		key.Metadata = append(key.Metadata, apikey.MetadataEntry{Name: name, Value: rapid.StringN(0, 20, -1).Draw(t, "value")})
+	}
+	key.Notes, key.Disabled = rapid.StringN(0, 100, -1).Draw(t, "notes"), rapid.Bool().Draw(t, "disabled")
+	key.ExpiresAt, key.UpdatedAt = drawTime.Draw(t, "expires"), drawTime.Draw(t, "updated")
 	return key
 })
+
+var drawAddress = rapid.Custom(func(t *rapid.T) netip.Addr {
+	switch rapid.IntRange(0, 2).Draw(t, "kind") {
+	case 0:
+		return netip.Addr{}
+	case 1:
+		return netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "address")))
+	}
+	return netip.AddrFrom16([16]byte(append([]byte{0x20}, rapid.SliceOfN(rapid.Byte(), 15, 15).Draw(t, "address")...)))
+})
+
+var drawEvent = rapid.Custom(func(t *rapid.T) *store.Event {
+	event := &store.Event{
+		By: store.Actor{
+			Kind: rapid.SampledFrom([]store.ActorKind{store.ActorUser, store.ActorOperator, store.ActorSystem}).Draw(t, "kind"),
+			User: apikey.UserID(rapid.Int64Range(0, 1<<62).Draw(t, "user")), Name: rapid.StringN(0, 50, -1).Draw(t, "name"),
+			Address: drawAddress.Draw(t, "address"), At: drawTime.Draw(t, "at"),
+		},
+		Action: store.Action(rapid.StringMatching(`[a-z]{1,9}`).Draw(t, "action")), TargetKind: rapid.StringMatching(`[a-z]{0,9}`).Draw(t, "target"),
+		TargetID: rapid.Int64Range(0, 1<<62).Draw(t, "target id"), TargetName: rapid.StringN(0, 50, -1).Draw(t, "target name"),
+	}
+	text := rapid.StringN(0, 300, -1)
+	for range rapid.IntRange(0, 4).Draw(t, "changes") {
+		event.Changes = append(event.Changes, store.Change{Field: rapid.StringN(1, 20, -1).Draw(t, "field"), From: text.Draw(t, "from"), To: text.Draw(t, "to")})
+	}
+	return event
+})
+
+func TestEventRecordRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		event := drawEvent.Draw(t, "event")
+		record := encodeEvent(event)
+		decoded, err := decodeEvent(record)
+		if err != nil || !reflect.DeepEqual(decoded, event) {
+			t.Fatalf("got %+v, %v, want %+v", decoded, err, event)
+		}
+		for i := range record {
+			record[i] ^= 0xff
+		}
+		if !reflect.DeepEqual(decoded, event) {
+			t.Fatal("the event changed with its record")
+		}
+	})
+}
+
+func FuzzDecodeEvent(f *testing.F) {
+	f.Add(encodeEvent(drawEvent.Example(1)))
+	f.Add(encodeEvent(drawEvent.Example(9)))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, record []byte) {
+		event, err := decodeEvent(record)
+		if err != nil {
+			return
+		}
+		if again, err := decodeEvent(encodeEvent(event)); err != nil || !reflect.DeepEqual(again, event) {
+			t.Fatalf("%x was decoded as %+v, and again as %+v, %v", record, event, again, err)
+		}
+	})
+}
+
+// A key that is changed keeps the fields of a later version.
+func TestCarriedFields(t *testing.T) {
+	key := &apikey.Key{Hash: apikey.Hash{1}, Name: "a", Owner: 1, Notes: "n", Metadata: apikey.Metadata{{Name: "a", Value: "b"}}}
+	old := encodeKey(key)
+	for _, later := range []field{{1, []byte("first")}, {21, []byte("between")}, {21, []byte("again")}, {1001, []byte("last")}} {
+		var err error
+		if old, err = insertField(old, later); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key.Name, key.Notes, key.Disabled = "b", "", true
+	known := func(tag uint64) bool { return slices.Contains(keyTags, tag) }
+	record, err := carryFields(encodeKey(key), old, known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if decoded, err := decodeKey(record); err != nil || !reflect.DeepEqual(decoded, key) {
+		t.Fatalf("got %+v, %v, want %+v", decoded, err, key)
+	}
+	if i, j := bytes.Index(record, []byte("between")), bytes.Index(record, []byte("again")); !bytes.Contains(record, []byte("first")) || !bytes.Contains(record, []byte("last")) || i < 0 || j < i {
+		t.Errorf("fields of a later version are lost: %q", record)
+	}
+	if back, err := carryFields(encodeKey(key), record, known); err != nil || !bytes.Equal(back, record) {
+		t.Errorf("carried again: %q, %v", back, err)
+	}
+}
 
 func TestKeyRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -111,16 +214,23 @@ func TestUserAndSessionRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		user := &store.User{
 			Name: rapid.StringMatching(`[a-z]{1,64}`).Draw(t, "name"), Email: rapid.StringMatching(`([a-z]{1,9}@[a-z]{1,9})?`).Draw(t, "email"),
-			PasswordHash: rapid.StringMatching(`[a-z$]{0,200}`).Draw(t, "hash"), CreatedAt: drawTime.Draw(t, "created"),
+			PasswordHash: rapid.StringMatching(`[a-z$]{0,200}`).Draw(t, "hash"), Role: rapid.SampledFrom(store.Roles()).Draw(t, "role"), CreatedAt: drawTime.Draw(t, "created"),
 		}
 		if decoded, err := decodeUser(encodeUser(user)); err != nil || !reflect.DeepEqual(decoded, user) {
 			t.Fatalf("got %+v, %v, want %+v", decoded, err, user)
 		}
 		session := &store.Session{
 			User: apikey.UserID(rapid.Int64Range(1, 1<<62).Draw(t, "user")), CreatedAt: drawTime.Draw(t, "created"), ExpiresAt: drawTime.Draw(t, "expires"),
+			LastSeenAt: drawTime.Draw(t, "seen"), Address: drawAddress.Draw(t, "address"), UserAgent: rapid.StringMatching(`[a-z/]{0,50}`).Draw(t, "agent"),
 		}
 		if decoded, err := decodeSession(encodeSession(session)); err != nil || !reflect.DeepEqual(decoded, session) {
 			t.Fatalf("got %+v, %v, want %+v", decoded, err, session)
+		}
+		invitation := &store.Invitation{
+			Name: user.Name, Email: user.Email, Role: user.Role, CreatedAt: user.CreatedAt, ExpiresAt: session.ExpiresAt, InvitedBy: session.UserAgent,
+		}
+		if decoded, err := decodeInvitation(encodeInvitation(invitation)); err != nil || !reflect.DeepEqual(decoded, invitation) {
+			t.Fatalf("got %+v, %v, want %+v", decoded, err, invitation)
 		}
 	})
 }
@@ -183,28 +293,30 @@ func TestMalformedRecords(t *testing.T) {
 	}
 	for name, record := range map[string][]byte{
 		"empty": {}, "no fields": {recordFormat}, "no hash": appendField([]byte{recordFormat}, keyOwner, []byte{1}),
-		"no owner":          appendField([]byte{recordFormat}, keyHash, make([]byte, 32)),
-		"short hash":        appendField(appendField([]byte{recordFormat}, keyHash, make([]byte, 31)), keyOwner, []byte{1}),
-		"two names":         appendField(with(keyName, 'a')[:37], keyName, []byte("bb")),
-		"descending":        appendField(bytes.Clone(good), keyName, []byte("b")),
-		"tag zero":          append([]byte{recordFormat, 0, 0}, good[1:]...),
-		"cut off":           good[:len(good)-1],
-		"long tag":          append(bytes.Clone(good), 0xff, 0x00, 0x01, 0x01),
-		"endless tag":       append(bytes.Clone(good), 0xff, 0xff),
-		"huge length":       append(bytes.Clone(good), 101, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
-		"empty name":        with(keyName),
-		"zero owner":        appendField(appendField([]byte{recordFormat}, keyHash, make([]byte, 32)), keyOwner, []byte{0}),
-		"negative owner":    appendField(appendField([]byte{recordFormat}, keyHash, make([]byte, 32)), keyOwner, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}),
-		"origin":            with(keyOrigin, []byte("x y")...),
-		"no prefix":         with(keyPrefix),
-		"prefix length":     with(keyPrefix, 33, 1, 2, 3, 4),
-		"prefix bytes":      with(keyPrefix, 8, 1, 2, 3),
-		"prefix host bits":  with(keyPrefix, 8, 1, 2, 3, 4),
-		"mapped prefix":     with(keyPrefix, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4),
-		"strict 2":          with(keyStrict, 2),
-		"limit of 33 bits":  with(keyRateLimit, 0x80, 0x80, 0x80, 0x80, 0x10),
-		"number and more":   with(keyRateLimit, 1, 1),
-		"number too long":   with(keyRateLimit, 0x81, 0),
+		"no owner":         appendField([]byte{recordFormat}, keyHash, make([]byte, 32)),
+		"short hash":       appendField(appendField([]byte{recordFormat}, keyHash, make([]byte, 31)), keyOwner, []byte{1}),
+		"two names":        appendField(with(keyName, 'a')[:37], keyName, []byte("bb")),
+		"descending":       appendField(bytes.Clone(good), keyName, []byte("b")),
+		"tag zero":         append([]byte{recordFormat, 0, 0}, good[1:]...),
+		"cut off":          good[:len(good)-1],
+		"long tag":         append(bytes.Clone(good), 0xff, 0x00, 0x01, 0x01),
+		"endless tag":      append(bytes.Clone(good), 0xff, 0xff),
+		"huge length":      append(bytes.Clone(good), 101, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+		"empty name":       with(keyName),
+		"zero owner":       appendField(appendField([]byte{recordFormat}, keyHash, make([]byte, 32)), keyOwner, []byte{0}),
+		"negative owner":   appendField(appendField([]byte{recordFormat}, keyHash, make([]byte, 32)), keyOwner, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}),
+		"origin":           with(keyOrigin, []byte("x y")...),
+		"no prefix":        with(keyPrefix),
+		"prefix length":    with(keyPrefix, 33, 1, 2, 3, 4),
+		"prefix bytes":     with(keyPrefix, 8, 1, 2, 3),
+		"prefix host bits": with(keyPrefix, 8, 1, 2, 3, 4),
+		"mapped prefix":    with(keyPrefix, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4),
+		"strict 2":         with(keyStrict, 2),
+		"limit of 33 bits": with(keyRateLimit, 0x80, 0x80, 0x80, 0x80, 0x10),
+		"number and more":  with(keyRateLimit, 1, 1),
+		"number too long":  with(keyRateLimit, 0x81, 0),
+		"disabled 2":       with(keyDisabled, 2), "short previous hash": with(keyPreviousHash, make([]byte, 31)...),
+		"scope": with(keyScope, []byte("x y")...), "no metadata": with(keyMetadata), "metadata without a value": with(keyMetadata, 'a'), "no notes": with(keyNotes),
 		"time zero":         with(keyCreatedAt, 0),
 		"time of no number": with(keyCreatedAt),
 	} {

@@ -45,7 +45,14 @@ func TestExportAndImport(t *testing.T) {
 				user.PasswordHash = want.users[0].PasswordHash
 			}
 		}
-		if !reflect.DeepEqual(got.users, want.users) || !reflect.DeepEqual(got.keys, want.keys) || got.sessions != nil {
+		imported := got.events[0]
+		if imported.Action != store.ActionImport || imported.By != by || imported.ID != want.events[0].ID+1 {
+			t.Errorf("the event of the import is %+v", imported)
+		}
+		if passwords && !reflect.DeepEqual(got.invitations, want.invitations) || !passwords && got.invitations != nil {
+			t.Errorf("%d invitations were imported", len(got.invitations))
+		}
+		if !reflect.DeepEqual(got.events[1:], want.events) || !reflect.DeepEqual(got.users, want.users) || !reflect.DeepEqual(got.keys, want.keys) || got.sessions != nil {
 			t.Error("what was imported is not what was exported")
 		}
 		for _, key := range want.keys {
