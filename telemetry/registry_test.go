@@ -1,0 +1,179 @@
+package telemetry
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tokenkithq/authz/extauthz/block"
+	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/usage"
+)
+
+func every() Sources {
+	return Sources{
+		Version: "v1",
+		Checks:  NewChecks(),
+		Cache: func() store.CacheStats {
+			return store.CacheStats{Hits: 1, AbsentHits: 2, Misses: 3, Shared: 4, Evictions: 5, Keys: 6, Absent: 7}
+		},
+		Limiter: func() limit.Stats {
+			return limit.Stats{Keys: 1, Capacity: 2, Denied: 3, Full: 4, Waits: 15, WaitErrors: 6, Charged: 7, Saves: 8, SaveErrors: 9, LastSave: time.UnixMilli(10_500), Unclean: 11}
+		},
+		Blocks: func() block.Stats {
+			return block.Stats{Addresses: 1, Blocked: 2, Capacity: 3, Blocks: 4, Evicted: 5, Refused: 6, Exempted: 7, Unknown: 8, Saves: 9, SaveErrors: 10}
+		},
+		Usage:    func() usage.Stats { return usage.Stats{Waiting: 1, Unfolded: 2, Dropped: 3, Failures: 4} },
+		LastUsed: func() store.LastUsedStats { return store.LastUsedStats{Waiting: 1, Dropped: 2} },
+	}
+}
+
+func scrape(t *testing.T, s Sources, method, path string) (*http.Response, string) {
+	t.Helper()
+	registry, err := NewRegistry(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	Handler(registry, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	response := w.Result()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+// Each number comes out under its own name.
+func TestMetricsOfSources(t *testing.T) {
+	_, body := scrape(t, every(), "GET", "/metrics")
+	lines := strings.Split(body, "\n")
+	for _, want := range []string{
+		`build_info{goversion="` + runtime.Version() + `",version="v1"} 1`,
+		`cache_searches_total{outcome="hit"} 1`,
+		`cache_searches_total{outcome="absent_hit"} 2`,
+		`cache_searches_total{outcome="miss"} 3`,
+		`cache_searches_total{outcome="shared"} 4`,
+		`cache_evictions_total 5`,
+		`cache_entries{kind="key"} 6`,
+		`cache_entries{kind="absent"} 7`,
+		`limit_keys 1`,
+		`limit_capacity 2`,
+		`limit_denied_total{cause="spent"} 3`,
+		`limit_denied_total{cause="full"} 4`,
+		`limit_waits_total{result="saved"} 9`,
+		`limit_waits_total{result="failed"} 6`,
+		`limit_charged_calls_total 7`,
+		`limit_saves_total{result="saved"} 8`,
+		`limit_saves_total{result="failed"} 9`,
+		`limit_last_save_timestamp_seconds 10.5`,
+		`limit_unclean_stops 11`,
+		`block_addresses 1`,
+		`blocked_addresses 2`,
+		`block_capacity 3`,
+		`blocks_total 4`,
+		`block_evictions_total 5`,
+		`block_uncounted_total{cause="full"} 6`,
+		`block_uncounted_total{cause="exempt"} 7`,
+		`block_uncounted_total{cause="unknown"} 8`,
+		`block_saves_total{result="saved"} 9`,
+		`block_saves_total{result="failed"} 10`,
+		`block_last_save_timestamp_seconds 0`,
+		`usage_waiting 1`,
+		`usage_unfolded 2`,
+		`usage_dropped_total 3`,
+		`usage_write_failures_total 4`,
+		`last_used_waiting 1`,
+		`last_used_dropped_total 2`,
+	} {
+		if !slices.Contains(lines, namespace+want) {
+			t.Errorf("not there: %s", want)
+		}
+	}
+	for _, prefix := range []string{"go_goroutines ", "process_open_fds "} {
+		if !strings.Contains(body, "\n"+prefix) {
+			t.Errorf("no %s", prefix)
+		}
+	}
+}
+
+// What Describe says is what there is, of the kind and with the labels said.
+func TestDescribe(t *testing.T) {
+	registry, err := NewRegistry(every())
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Metric
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), namespace) {
+			continue
+		}
+		m := Metric{Name: family.GetName(), Kind: strings.ToLower(family.GetType().String()), Help: family.GetHelp()}
+		for _, label := range family.GetMetric()[0].GetLabel() {
+			m.Labels = append(m.Labels, label.GetName())
+		}
+		got = append(got, m)
+	}
+	want := Describe()
+	if len(got) != len(want) {
+		t.Errorf("%d metrics, and %d described", len(got), len(want))
+	}
+	for i, m := range got[:min(len(got), len(want))] {
+		if described := want[i]; described.Name != m.Name || described.Kind != m.Kind || described.Help != m.Help || !slices.Equal(slices.Sorted(slices.Values(described.Labels)), m.Labels) {
+			t.Errorf("described as %+v, but it is %+v", described, m)
+		}
+	}
+}
+
+// Names and helps follow Prometheus' conventions.
+func TestMetricConventions(t *testing.T) {
+	registry, err := NewRegistry(every())
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, namespace) {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+// Sources that are not there are not reported.
+func TestMetricsOfNothing(t *testing.T) {
+	_, body := scrape(t, Sources{}, "GET", "/metrics")
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, namespace) && !strings.HasPrefix(line, namespace+"build_info") {
+			t.Errorf("unexpected: %s", line)
+		}
+	}
+}
+
+func TestHandler(t *testing.T) {
+	for _, c := range []struct {
+		method, path string
+		want         int
+	}{
+		{"GET", "/metrics", 200}, {"HEAD", "/metrics", 200}, {"POST", "/metrics", 405}, {"GET", "/", 404}, {"GET", "/metrics/", 404},
+	} {
+		if response, _ := scrape(t, Sources{}, c.method, c.path); response.StatusCode != c.want {
+			t.Errorf("%s %s: %d, want %d", c.method, c.path, response.StatusCode, c.want)
+		}
+	}
+}
