@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,12 @@ func New(options Options) (*Admin, error) {
 		now:          options.Now,
 		sessionTTL:   options.SessionTTL,
 		defaultLimit: options.DefaultRateLimit,
+		strict:       options.Strict,
+		limitStatus:  options.LimitStatus,
+		usage:        options.Usage,
+		limits:       options.Limits,
+		blocks:       options.Blocks,
+		cookie:       sessionCookie{secure: strings.HasPrefix(options.PublicURL, "https:")},
 	}}
 	if a.public, err = a.publicAPI(a.service); err != nil {
 		return nil, fmt.Errorf("setting up the admin API: %w", err)
@@ -51,19 +58,32 @@ func (a *Admin) Operator() http.Handler { return a.operator }
 // in any case; sweeping only frees their space.
 const sweepInterval = 10 * time.Minute
 
-// Run removes sessions that ended, at once and then every ten minutes, until
-// ctx is done; it returns nil then. A sweep that fails is logged and made up
-// for by the next.
+// Run removes sessions that ended, at once and then every ten minutes, and
+// writes every minute when sessions were last seen, until ctx is done; it
+// returns nil then. What fails is logged and made up for by the next turn.
 func (a *Admin) Run(ctx context.Context) error {
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
+	sweeps, writes := time.NewTicker(sweepInterval), time.NewTicker(seenInterval)
+	defer sweeps.Stop()
+	defer writes.Stop()
+	a.sweep(ctx)
 	for {
-		a.sweep(ctx)
 		select {
 		case <-ctx.Done():
+			a.writeSeen(context.WithoutCancel(ctx))
 			return nil
-		case <-ticker.C:
+		case <-sweeps.C:
+			a.sweep(ctx)
+		case <-writes.C:
+			a.writeSeen(ctx)
 		}
+	}
+}
+
+func (a *Admin) writeSeen(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := a.service.seen.write(bounded, a.options.Store); err != nil && ctx.Err() == nil {
+		a.options.Logger.WarnContext(ctx, "writing when sessions were last seen", "error", err)
 	}
 }
 

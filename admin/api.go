@@ -16,44 +16,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/tokenkithq/authz/store"
 )
-
-// adapter routes huma's operations by [http.ServeMux], each with and without
-// the last slash, and answers in problems where no route or method fits.
-type adapter struct {
-	mux     *http.ServeMux
-	methods map[string][]string // by pattern without a method
-}
-
-func (a *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
-	bare := strings.TrimSuffix(op.Path, "/")
-	for _, pattern := range []string{bare, bare + "/{$}"} {
-		a.mux.HandleFunc(op.Method+" "+pattern, func(w http.ResponseWriter, r *http.Request) {
-			ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-			defer cancel()
-			handler(humago.NewContext(op, r.WithContext(ctx), w))
-		})
-		a.methods[pattern] = append(a.methods[pattern], op.Method)
-	}
-}
-
-func (a *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
-
-// finish adds the answers to what has no route.
-func (a *adapter) finish() {
-	for pattern, methods := range a.methods {
-		if slices.Contains(methods, http.MethodGet) {
-			methods = append(methods, http.MethodHead)
-		}
-		slices.Sort(methods)
-		allow := strings.Join(methods, ", ")
-		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", allow)
-			writeProblem(w, newProblem(CodeMethodNotAllowed))
-		})
-	}
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { writeProblem(w, newProblem(CodeNotFound)) })
-}
 
 // api is one set of operations with its description.
 type api struct {
@@ -61,6 +25,12 @@ type api struct {
 	adapter *adapter
 	service *service
 	common  []string // codes that any operation can answer
+	// base and keys are the paths below which operations stand, and those on
+	// keys.
+	base, keys string
+	// operator is who does all that is asked for. Nil: whose session a request
+	// carries.
+	operator *caller
 }
 
 func newAPI(service *service, info huma.Info, common ...string) *api {
@@ -91,7 +61,11 @@ func asProblem(_ huma.Context, _ string, value any) (any, error) {
 	problem := newProblem(codeOf(model.Status))
 	problem.Status, problem.Title = model.Status, http.StatusText(model.Status)
 	for _, detail := range model.Errors {
-		problem.Errors = append(problem.Errors, FieldProblem{Location: detail.Location, Message: detail.Message})
+		message := detail.Message
+		if what, found := strings.CutPrefix(message, "invalid "); found {
+			message = "expected a valid " + what
+		}
+		problem.Errors = append(problem.Errors, FieldProblem{Location: detail.Location, Message: message})
 	}
 	return problem, nil
 }
@@ -118,7 +92,9 @@ type operation struct {
 	id, method, path, summary, description string
 	status                                 int
 	session                                bool // needs one
-	codes                                  []string
+	// may says whose role allows the operation. Nil: everybody's.
+	may   func(store.Role) bool
+	codes []string
 }
 
 // register adds an operation. What every operation of its kind can answer is
@@ -134,12 +110,21 @@ func register[I, O any](a *api, op operation, handle func(context.Context, *I) (
 	}
 	codes := slices.Concat(a.common, op.codes)
 	if op.session {
-		full.Security = []map[string][]string{{"session": {}}}
-		full.Middlewares = append(full.Middlewares, a.authenticate)
-		codes = append(codes, CodeUnauthenticated, CodeStorageUnavailable, CodeStorageDamaged)
+		full.Middlewares = append(full.Middlewares, a.admit(op.may))
+		codes = append(codes, CodeStorageUnavailable, CodeStorageDamaged)
+		if a.operator == nil {
+			full.Security = []map[string][]string{{"session": {}}, {"cookie": {}}}
+			codes = append(codes, CodeUnauthenticated)
+			if op.may != nil {
+				codes = append(codes, CodeForbidden)
+			}
+		}
 	}
 	if op.method != http.MethodGet {
 		codes = append(codes, CodeCrossOrigin)
+	}
+	if hasParameters[I]() {
+		codes = append(codes, CodeInvalidRequest)
 	}
 	if hasBody[I]() {
 		full.Middlewares = append(full.Middlewares, a.readStrictly)
@@ -171,15 +156,29 @@ func (a *api) deny(ctx huma.Context, err error) {
 	writeProblem(w, a.refuse(ctx.Context(), ctx.Operation().OperationID, err))
 }
 
-// authenticate admits a request with a live session.
-func (a *api) authenticate(ctx huma.Context, next func(huma.Context)) {
-	r, _ := humago.Unwrap(ctx)
-	caller, err := a.service.authenticate(ctx.Context(), r)
-	if err != nil {
-		a.deny(ctx, err)
-		return
+// admit admits the requests of whom may allows, with a live session unless they
+// are the operator's.
+func (a *api) admit(may func(store.Role) bool) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, _ := humago.Unwrap(ctx)
+		by, err := a.callerOf(r, may)
+		if err != nil {
+			a.deny(ctx, err)
+			return
+		}
+		next(huma.WithValue(ctx, callerKey, by))
 	}
-	next(huma.WithValue(ctx, callerKey, caller))
+}
+
+func (a *api) callerOf(r *http.Request, may func(store.Role) bool) (caller, error) {
+	if a.operator != nil {
+		return *a.operator, nil
+	}
+	by, err := a.service.authenticate(r.Context(), r)
+	if err == nil && may != nil && !may(by.role) {
+		err = newProblem(CodeForbidden)
+	}
+	return by, err
 }
 
 // humaContext can be embedded, as huma.Context cannot: the field would hide
@@ -272,6 +271,16 @@ func (a *api) describe(op *huma.Operation, codes []string) {
 }
 
 var problemGoType = reflect.TypeFor[Problem]()
+
+// hasParameters reports whether an operation takes any from its path or query.
+func hasParameters[I any]() bool {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[I]()) {
+		if field.Tag.Get("path") != "" || field.Tag.Get("query") != "" {
+			return true
+		}
+	}
+	return false
+}
 
 func hasBody[I any]() bool {
 	_, found := reflect.TypeFor[I]().FieldByName("Body")

@@ -123,7 +123,7 @@ func TestBothSlashForms(t *testing.T) {
 		h.do(request{path: form(logoutPath), token: session.Token}).want(204, "")
 		h.do(request{method: "GET", path: form(listPath), token: session.Token}).want(401, "unauthenticated")
 	}
-	h.do(request{method: "GET", path: listPath + "x"}).want(404, "not_found")
+	h.do(request{method: "GET", path: listPath + "1/x"}).want(404, "not_found")
 }
 
 // A user sees and deletes their own keys only, whatever ids they try.

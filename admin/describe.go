@@ -84,7 +84,7 @@ func renderDocs(description *huma.OpenAPI, source string) ([]byte, error) {
 	}
 	var operations []documented
 	for path, item := range description.Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post} {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Patch} {
 			if op != nil {
 				operations = append(operations, documentedOf(description, path, op))
 			}

@@ -18,13 +18,20 @@ type contextKey int
 
 const (
 	callerKey contextKey = iota
-	addressKey
+	clientKey
 )
 
-// addressFrom returns the client's address that [protect] found.
-func addressFrom(ctx context.Context) netip.Addr {
-	addr, _ := ctx.Value(addressKey).(netip.Addr)
-	return addr
+// client is what a request says of where it comes from.
+type client struct {
+	address   netip.Addr // invalid where it is not known
+	userAgent string
+	host      string // that the client asked for
+}
+
+// clientFrom returns the client that [protect] found.
+func clientFrom(ctx context.Context) client {
+	c, _ := ctx.Value(clientKey).(client)
+	return c
 }
 
 // guards are what stands before every request of one API.
@@ -58,8 +65,8 @@ func (g guards) protect(handler http.Handler) http.Handler {
 			writeProblem(w, newProblem(CodeMisdirected))
 			return
 		}
-		r = r.WithContext(context.WithValue(r.Context(), addressKey, clientAddress(r, g.addressHeader)))
-		handler.ServeHTTP(w, r)
+		from := client{clientAddress(r, g.addressHeader), r.UserAgent(), r.Host}
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey, from)))
 	})
 }
 

@@ -1,56 +1,80 @@
 package admin
 
 import (
-	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/store"
 )
 
 // NewKey describes a key to be made.
 type NewKey struct {
-	Name             string   `json:"name" minLength:"1" maxLength:"100" doc:"What people call the key: printable characters, no space at either end." example:"my-app-prod"`
-	AllowedOrigins   []string `json:"allowed_origins,omitempty" nullable:"false" maxItems:"100" doc:"The origins a request may name: https://app.example.io, https://*.example.io for the hosts below a domain, or example.io for any scheme. Empty: any." example:"[\"https://app.example.io\"]"`
-	AllowedIPs       []string `json:"allowed_ips,omitempty" nullable:"false" maxItems:"100" doc:"The addresses or CIDR prefixes that a request without an origin may come from. Empty: any." example:"[\"203.0.113.10\"]"`
-	RateLimitPerHour *int64   `json:"rate_limit_per_hour,omitempty" nullable:"true" minimum:"1" maximum:"1000000000" doc:"How many calls any 60 minutes may allow. Absent or null: the server's default, which is no limit unless it was set." example:"5000"`
-	Strict           bool     `json:"strict,omitempty" doc:"Make both lists hold for every request: with origins listed a request must name one, and with addresses listed it must come from one."`
-	Domain           *string  `json:"domain,omitempty" nullable:"false" maxLength:"300" doc:"The older form of allowed_origins with one entry. Not to be given together with it." example:"example.io" deprecated:"true"`
+	Name             string     `json:"name" minLength:"1" maxLength:"100" doc:"What people call the key: printable characters, no space at either end." example:"my-app-prod"`
+	AllowedOrigins   []string   `json:"allowed_origins,omitempty" nullable:"false" maxItems:"100" doc:"The origins a request may name: https://app.example.io, https://*.example.io for the hosts below a domain, or example.io for any scheme. Empty: any." example:"[\"https://app.example.io\"]"`
+	AllowedIPs       []string   `json:"allowed_ips,omitempty" nullable:"false" maxItems:"100" doc:"The addresses or CIDR prefixes that a request without an origin may come from. Empty: any." example:"[\"203.0.113.10\"]"`
+	RateLimitPerHour *int64     `json:"rate_limit_per_hour,omitempty" nullable:"true" minimum:"1" maximum:"1000000000" doc:"How many calls any 60 minutes may allow. Absent or null: the server's default, which is no limit unless it was set." example:"5000"`
+	Strict           bool       `json:"strict,omitempty" doc:"Make both lists hold for every request: with origins listed a request must name one, and with addresses listed it must come from one."`
+	Domain           *string    `json:"domain,omitempty" nullable:"false" maxLength:"300" doc:"The older form of allowed_origins with one entry. Not to be given together with it." example:"example.io" deprecated:"true"`
+	ExpiresAt        *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"When the key ends by itself, in the future. Absent or null: never." example:"2030-01-01T00:00:00Z"`
+	Notes            string     `json:"notes,omitempty" maxLength:"1000" doc:"What you want to remember about the key, perhaps in several lines."`
+	Scopes           []string   `json:"scopes,omitempty" nullable:"false" maxItems:"100" doc:"What the key may be used for: a path such as /v1/, a path with methods such as GET,HEAD /v1/, or a name such as reports:read that routes ask for. Empty: everything." example:"[\"GET,HEAD /v1/\"]"`
+	Metadata         Metadata   `json:"metadata,omitempty" nullable:"false" doc:"Values that the services behind Envoy are told with every allowed call." example:"{\"team\":\"payments\"}"`
+}
+
+// Metadata are the names and values of a key's [apikey.Metadata].
+type Metadata map[string]string
+
+// Schema describes metadata as the API does.
+func (Metadata) Schema(huma.Registry) *huma.Schema {
+	entries, value := apikey.MaxMetadataEntries, apikey.MaxMetadataValue
+	return &huma.Schema{
+		Type: huma.TypeObject, AdditionalProperties: &huma.Schema{Type: huma.TypeString, MaxLength: &value}, MaxProperties: &entries,
+		Extensions: map[string]any{"propertyNames": map[string]any{"pattern": "^[a-z][a-z0-9_]{0,39}$"}},
+	}
 }
 
 // Key is what may be told of a key: everything but its secret.
 type Key struct {
-	ID               apikey.KeyID `json:"id" doc:"Never used again." example:"123"`
-	Name             string       `json:"name" example:"my-app-prod"`
-	CreatedAt        time.Time    `json:"created_at"`
-	LastUsedAt       *time.Time   `json:"last_used_at" doc:"When the key last allowed a call, some seconds late; null: never." nullable:"true"`
-	AllowedOrigins   []string     `json:"allowed_origins" nullable:"false"`
-	AllowedIPs       []string     `json:"allowed_ips" nullable:"false"`
-	RateLimitPerHour *uint32      `json:"rate_limit_per_hour" doc:"null: no limit." nullable:"true"`
-	Strict           bool         `json:"strict"`
-	Hint             string       `json:"hint" doc:"The prefix and the last four characters of the key." example:"tk_…a1B2"`
-	Owner            string       `json:"owner" doc:"The user name of the key's owner."`
+	ID                apikey.KeyID `json:"id" doc:"Never used again." example:"123"`
+	Name              string       `json:"name" example:"my-app-prod"`
+	CreatedAt         time.Time    `json:"created_at"`
+	LastUsedAt        *time.Time   `json:"last_used_at" doc:"When the key last allowed a call, some seconds late; null: never." nullable:"true"`
+	AllowedOrigins    []string     `json:"allowed_origins" nullable:"false"`
+	AllowedIPs        []string     `json:"allowed_ips" nullable:"false"`
+	RateLimitPerHour  *uint32      `json:"rate_limit_per_hour" doc:"null: no limit." nullable:"true"`
+	Strict            bool         `json:"strict"`
+	Hint              string       `json:"hint" doc:"The prefix and the last four characters of the key, by which lists tell keys apart." example:"tk_…a1B2"`
+	Owner             string       `json:"owner" doc:"The user name of the key's owner."`
+	Notes             string       `json:"notes"`
+	Metadata          Metadata     `json:"metadata" nullable:"false"`
+	Scopes            []string     `json:"scopes" nullable:"false" doc:"Empty: everything."`
+	Enabled           bool         `json:"enabled" doc:"false: the key is paused, and all its calls are denied."`
+	State             string       `json:"state" enum:"active,paused,expired" doc:"A key that has expired is expired, paused or not."`
+	ExpiresAt         *time.Time   `json:"expires_at" nullable:"true" doc:"When the key ends by itself; null: never."`
+	UpdatedAt         *time.Time   `json:"updated_at" nullable:"true" doc:"When the key was last changed; null: never."`
+	PreviousHint      string       `json:"previous_hint" doc:"The hint of the key's value before it was rotated, while that still works, or else empty."`
+	PreviousExpiresAt *time.Time   `json:"previous_expires_at" nullable:"true" doc:"Until when the value before that still works; null: it does not."`
+	Warnings          []Warning    `json:"warnings" nullable:"false" doc:"What the key's lists leave open."`
 }
 
-// CreatedKey is a new key with its secret, which is never shown again.
+// Details is what is shown of a key at any time.
+type Details = Key
+
+// CreatedKey is a key with its secret, which is never shown again: a new key,
+// or one that was rotated.
 type CreatedKey struct {
-	ID               apikey.KeyID `json:"id" doc:"Never used again." example:"123"`
-	Name             string       `json:"name" example:"my-app-prod"`
-	Key              string       `json:"key" doc:"The key itself, for the api-key header. It is shown only here: save it." pattern:"^tk_[0-9A-Za-z]{49}$"`
-	CreatedAt        time.Time    `json:"created_at"`
-	AllowedOrigins   []string     `json:"allowed_origins" nullable:"false"`
-	AllowedIPs       []string     `json:"allowed_ips" nullable:"false"`
-	RateLimitPerHour *uint32      `json:"rate_limit_per_hour" doc:"null: no limit." nullable:"true"`
-	Strict           bool         `json:"strict"`
-	Hint             string       `json:"hint" doc:"The prefix and the last four characters of the key, by which lists tell keys apart."`
-	Owner            string       `json:"owner" doc:"The user name of the key's owner."`
-	Warnings         []Warning    `json:"warnings" nullable:"false" doc:"What the key's lists leave open."`
+	Details
+	Key string `json:"key" doc:"The key itself, for the api-key header. It is shown only here: save it." pattern:"^tk_[0-9A-Za-z]{49}$"`
 }
 
-// Warning says what a new key leaves open.
+// DeletedKey says which key is gone.
+type DeletedKey struct {
+	ID      apikey.KeyID `json:"key_id" example:"123"`
+	Name    string       `json:"name"`
+	Deleted bool         `json:"deleted" doc:"Always true."`
+}
+
+// Warning says what a key leaves open.
 type Warning struct {
 	Code    string `json:"code" enum:"origin_skips_addresses,open_key"`
 	Message string `json:"message"`
@@ -73,10 +97,30 @@ func warningsOf(key *apikey.Key) []Warning {
 	return []Warning{}
 }
 
-func keyOf(key *apikey.Key) Key {
+// States of a key.
+const (
+	StateActive  = "active"
+	StatePaused  = "paused"
+	StateExpired = "expired"
+)
+
+func stateOf(key *apikey.Key, now time.Time) string {
+	switch {
+	case key.Expired(now):
+		return StateExpired
+	case key.Disabled:
+		return StatePaused
+	}
+	return StateActive
+}
+
+func keyOf(key *apikey.Key, now time.Time) Key {
 	info := Key{
-		ID: key.ID, Name: key.Name, CreatedAt: key.CreatedAt.UTC(), Strict: key.Strict, Hint: key.Hint, Owner: key.OwnerName,
+		ID: key.ID, Name: key.Name, CreatedAt: key.CreatedAt.UTC(), LastUsedAt: timeOrNil(key.LastUsedAt), Strict: key.Strict,
+		Hint: key.Hint, Owner: key.OwnerName, Notes: key.Notes, Metadata: key.Metadata.Map(), Enabled: !key.Disabled,
+		State: stateOf(key, now), ExpiresAt: timeOrNil(key.ExpiresAt), UpdatedAt: timeOrNil(key.UpdatedAt), Warnings: warningsOf(key),
 		AllowedOrigins: make([]string, len(key.AllowedOrigins)), AllowedIPs: make([]string, len(key.AllowedIPs)),
+		Scopes: make([]string, len(key.Scopes)),
 	}
 	for i, origin := range key.AllowedOrigins {
 		info.AllowedOrigins[i] = origin.String()
@@ -84,117 +128,24 @@ func keyOf(key *apikey.Key) Key {
 	for i, prefix := range key.AllowedIPs {
 		info.AllowedIPs[i] = apikey.FormatAddressPrefix(prefix)
 	}
-	if !key.LastUsedAt.IsZero() {
-		used := key.LastUsedAt.UTC()
-		info.LastUsedAt = &used
+	for i, scope := range key.Scopes {
+		info.Scopes[i] = scope.String()
 	}
 	if key.RateLimitPerHour > 0 {
-		info.RateLimitPerHour = &key.RateLimitPerHour
+		limit := key.RateLimitPerHour
+		info.RateLimitPerHour = &limit
+	}
+	if key.PreviousHash != (apikey.Hash{}) && now.Before(key.PreviousUntil) {
+		info.PreviousHint, info.PreviousExpiresAt = key.PreviousHint, timeOrNil(key.PreviousUntil)
 	}
 	return info
 }
 
-// createKey makes a key for owner.
-func (s *service) createKey(ctx context.Context, by actor, owner *store.User, request NewKey) (CreatedKey, error) {
-	key, err := s.parseKey(request)
-	if err != nil {
-		return CreatedKey{}, err
+// timeOrNil returns t in UTC, or nil where it is zero.
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
 	}
-	secret, err := apikey.NewSecret(rand.Reader)
-	if err != nil {
-		return CreatedKey{}, err
-	}
-	key.Hash, key.Hint = secret.Hash(), secret.Hint()
-	key.Owner, key.OwnerName = owner.ID, owner.Name
-	key.CreatedAt = s.now().UTC().Truncate(time.Microsecond)
-	stored, err := s.store.CreateKey(ctx, key, by.audited(s.now()))
-	if err != nil {
-		return CreatedKey{}, fmt.Errorf("creating a key: %w", err)
-	}
-	s.log(ctx, by, "key created", "key_id", stored.ID, "key_name", stored.Name, "owner", owner.Name)
-	info := keyOf(stored)
-	return CreatedKey{
-		ID: info.ID, Name: info.Name, Key: secret.Reveal(), CreatedAt: info.CreatedAt, AllowedOrigins: info.AllowedOrigins,
-		AllowedIPs: info.AllowedIPs, RateLimitPerHour: info.RateLimitPerHour, Strict: info.Strict, Hint: info.Hint, Owner: info.Owner,
-		Warnings: warningsOf(stored),
-	}, nil
-}
-
-// parseKey returns the key that request describes, or every field at fault.
-func (s *service) parseKey(request NewKey) (*apikey.Key, error) {
-	var faults []FieldProblem
-	fault := func(field string, err error) {
-		if len(faults) < maxFaults {
-			faults = append(faults, FieldProblem{Location: "body." + field, Message: err.Error()})
-		}
-	}
-	key := &apikey.Key{Name: request.Name, Strict: request.Strict, RateLimitPerHour: s.defaultLimit}
-	origins, nameOfOrigin := request.AllowedOrigins, func(i int) string { return fmt.Sprintf("allowed_origins[%d]", i) }
-	if request.Domain != nil {
-		if origins != nil {
-			fault("domain", errors.New("expected either allowed_origins or domain, got both"))
-		}
-		origins, nameOfOrigin = []string{*request.Domain}, func(int) string { return "domain" }
-	}
-	for i, text := range origins {
-		pattern, err := apikey.ParseOriginPattern(text)
-		if err != nil {
-			fault(nameOfOrigin(i), err)
-			continue
-		}
-		key.AllowedOrigins = append(key.AllowedOrigins, pattern)
-	}
-	for i, text := range request.AllowedIPs {
-		prefix, err := apikey.ParseAddressPrefix(text)
-		if err != nil {
-			fault(fmt.Sprintf("allowed_ips[%d]", i), err)
-			continue
-		}
-		key.AllowedIPs = append(key.AllowedIPs, prefix)
-	}
-	if limit := request.RateLimitPerHour; limit != nil {
-		if *limit < 1 || *limit > apikey.MaxRateLimit {
-			fault("rate_limit_per_hour", fmt.Errorf("expected an integer from 1 to %d or null, got %d", apikey.MaxRateLimit, *limit))
-		} else {
-			key.RateLimitPerHour = uint32(*limit)
-		}
-	}
-	var field *apikey.FieldError
-	if err := key.Validate(); errors.As(err, &field) {
-		fault(field.Field, field.Err)
-	}
-	if len(faults) > 0 {
-		return nil, newProblem(CodeInvalidRequest, faults...)
-	}
-	return key, nil
-}
-
-// listKeys returns the keys of owner, or all keys where owner is zero.
-func (s *service) listKeys(ctx context.Context, owner apikey.UserID) ([]Key, error) {
-	keys, err := s.store.ListKeys(ctx, owner)
-	if err != nil {
-		return nil, fmt.Errorf("listing keys: %w", err)
-	}
-	list := make([]Key, len(keys))
-	for i, key := range keys {
-		list[i] = keyOf(key)
-	}
-	return list, nil
-}
-
-// deleteKey deletes a key of owner, or of anybody where owner is zero.
-func (s *service) deleteKey(ctx context.Context, by actor, owner apikey.UserID, id apikey.KeyID) (DeletedKey, error) {
-	key, err := s.store.DeleteKey(ctx, owner, id, by.audited(s.now()))
-	if err != nil {
-		return DeletedKey{}, fmt.Errorf("deleting a key: %w", err)
-	}
-	s.log(ctx, by, "key deleted", "key_id", key.ID, "key_name", key.Name, "owner", key.OwnerName)
-	return DeletedKey{ID: key.ID, Name: key.Name, Deleted: true}, nil
-}
-
-// DeletedKey says which key is gone.
-type DeletedKey struct {
-	ID      apikey.KeyID `json:"key_id" example:"123"`
-	Name    string       `json:"name"`
-	Deleted bool         `json:"deleted" doc:"Always true."`
+	t = t.UTC()
+	return &t
 }

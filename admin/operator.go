@@ -9,10 +9,12 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/store"
 )
 
 // Addresses of the operator API.
 const (
+	operatorBase      = "/operator/v1/"
 	operatorState     = "/operator/v1/state"
 	operatorUsers     = "/operator/v1/users"
 	operatorPassword  = "/operator/v1/users/password"
@@ -28,12 +30,6 @@ type State struct {
 	Version   string    `json:"version"`
 	StartedAt time.Time `json:"started_at" doc:"When the API was set up."`
 	Users     int       `json:"users" doc:"How many users there are; with none, nobody can sign in."`
-}
-
-// OwnedKey describes a key that an operator makes for a user.
-type OwnedKey struct {
-	Owner string `json:"owner" minLength:"1" maxLength:"254" doc:"User name or address of the key's owner."`
-	NewKey
 }
 
 // BlockInfo is a blocked address or network.
@@ -52,17 +48,16 @@ type unblockRequest struct {
 	Address string `json:"address" minLength:"1" maxLength:"64" doc:"An address, or a network as the list of blocks shows it."`
 }
 
-type ownerQuery struct {
-	Owner string `query:"owner" maxLength:"254" doc:"User name or address whose keys to list. Empty: all."`
-}
-
 func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
 	operator := newAPI(s, huma.Info{
 		Title: "TokenKit operator", Version: a.options.Version,
 		Description: "What the command line does. Whoever can open the socket has all of it.",
 	}, CodeInternal, CodeStorageUnavailable, CodeStorageDamaged)
+	operator.base, operator.keys = operatorBase, operatorBase+"keys/"
+	operator.operator = &caller{actor: operatorActor, role: store.RoleOwner}
 	registerUsers(operator, s)
-	registerOperatorKeys(operator, s)
+	registerOwnedKeys(operator, s)
+	registerKey(operator, s)
 	a.registerBlocks(operator)
 	started := s.now().UTC()
 	register(operator, operation{id: "state", method: http.MethodGet, path: operatorState, summary: "State of the server"},
@@ -105,51 +100,6 @@ func registerUsers(operator *api, s *service) {
 		status: http.StatusNoContent, codes: []string{CodeNotFound, CodeBusy, CodeStorageFull},
 	}, func(ctx context.Context, request *input[passwordRequest]) (*nothing, error) {
 		return nil, s.setPassword(ctx, operatorActor, request.Body.Name, request.Body.Password)
-	})
-}
-
-func registerOperatorKeys(operator *api, s *service) {
-	register(operator, operation{
-		id: "create-key", method: http.MethodPost, path: operatorKeys, summary: "Create a key for a user", status: http.StatusCreated,
-		codes: []string{CodeNotFound, CodeStorageFull},
-	}, func(ctx context.Context, request *input[OwnedKey]) (*answer[CreatedKey], error) {
-		owner, err := s.findUser(ctx, "owner", request.Body.Owner)
-		if err != nil {
-			return nil, err
-		}
-		created, err := s.createKey(ctx, operatorActor, owner, request.Body.NewKey)
-		if err != nil {
-			return nil, err
-		}
-		return &answer[CreatedKey]{created}, nil
-	})
-	register(operator, operation{
-		id: "list-keys", method: http.MethodGet, path: operatorKeys, summary: "List the keys of one user or of all",
-		codes: []string{CodeNotFound, CodeInvalidRequest},
-	}, func(ctx context.Context, request *ownerQuery) (*list[Key], error) {
-		var owner apikey.UserID
-		if request.Owner != "" {
-			user, err := s.findUser(ctx, "owner", request.Owner)
-			if err != nil {
-				return nil, err
-			}
-			owner = user.ID
-		}
-		keys, err := s.listKeys(ctx, owner)
-		if err != nil {
-			return nil, err
-		}
-		return &list[Key]{keys}, nil
-	})
-	register(operator, operation{
-		id: "delete-key", method: http.MethodPost, path: operatorDeleteKey, summary: "Delete a key of any user",
-		codes: []string{CodeNotFound, CodeStorageFull},
-	}, func(ctx context.Context, request *input[deleteKeyRequest]) (*answer[DeletedKey], error) {
-		deleted, err := s.deleteKey(ctx, operatorActor, 0, apikey.KeyID(request.Body.KeyID))
-		if err != nil {
-			return nil, err
-		}
-		return &answer[DeletedKey]{deleted}, nil
 	})
 }
 

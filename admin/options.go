@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/usage"
 )
 
 // Store is what the API needs of a [store.Store]. Deletions go through it, so
@@ -39,8 +41,32 @@ type Blocks interface {
 // Block is an address, or an IPv6 network, that is refused for now.
 type Block struct {
 	Prefix   netip.Prefix
-	Failures int       // in the window
+	Failures int           // in the window
+	Reason   apikey.Reason // of the last failure
+	Since    time.Time
 	Until    time.Time // when the block ends by itself
+}
+
+// Usage counts what keys do; it is a [usage.Recorder].
+type Usage interface {
+	// SeriesOf returns what each of up to [usage.MaxKeys] keys did from from to
+	// to, or an [*apikey.FieldError] where the times do not make sense.
+	SeriesOf(ctx context.Context, ids []apikey.KeyID, resolution usage.Resolution, from, to time.Time) (map[apikey.KeyID][]usage.Point, error)
+}
+
+// Limits knows how much of their hourly limits keys have used. Implementations
+// must be safe for concurrent use.
+type Limits interface {
+	// LimitState returns the state of a key's limit and changes nothing.
+	LimitState(key *apikey.Key, now time.Time) LimitState
+}
+
+// LimitState is the state of a key's hourly limit.
+type LimitState struct {
+	Limit     uint32 // zero: the key has none, and the rest is zero
+	Remaining uint32
+	// Returns is how long until the next call returns. Zero: none is out.
+	Returns time.Duration
 }
 
 // Backuper writes a consistent copy of all that is stored while it is in use.
@@ -82,6 +108,26 @@ type Options struct {
 	// Set it only where a trusted proxy overwrites that header and nobody
 	// else can connect. Empty: the address of the connection's peer.
 	ClientAddressHeader string
+
+	// PublicURL is where browsers reach the public API, such as
+	// https://keys.example.io, without a path. Its host is an allowed one, and
+	// where its scheme is https, session cookies are sent over TLS only. Empty:
+	// http and ListenAddress.
+	PublicURL string
+
+	// Usage counts calls. Nil: the calls that ask for counts answer 501.
+	Usage Usage
+	// Limits knows the state of limits. Nil: the calls that ask for it answer
+	// 501.
+	Limits Limits
+	// Strict says that Checks take every key for a strict one.
+	Strict bool
+	// LimitStatus is what a call over its key's limit is answered with, as
+	// explanations say. Zero: 429.
+	LimitStatus int
+	// Dashboard answers what is not below /api/ and has no route. Nil: nothing
+	// does.
+	Dashboard http.Handler
 
 	// Ready reports why the program cannot serve yet. Nil: always ready.
 	Ready func(ctx context.Context) error
@@ -141,6 +187,12 @@ func (o Options) complete() (Options, error) {
 	if err := o.Passwords.validate(); err != nil {
 		return o, fmt.Errorf("admin options: Passwords: %w", err)
 	}
+	if o.LimitStatus == 0 {
+		o.LimitStatus = http.StatusTooManyRequests
+	}
+	if o.PublicURL == "" && o.ListenAddress != "" {
+		o.PublicURL = "http://" + o.ListenAddress
+	}
 	return o, o.checkNames()
 }
 
@@ -155,6 +207,12 @@ func (o Options) checkNames() error {
 	if o.ListenAddress != "" {
 		if _, _, err := net.SplitHostPort(o.ListenAddress); err != nil {
 			return fmt.Errorf("admin options: ListenAddress: expected host:port, got %q", o.ListenAddress)
+		}
+	}
+	if o.PublicURL != "" {
+		u, err := url.Parse(o.PublicURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || o.PublicURL != u.Scheme+"://"+u.Host {
+			return fmt.Errorf("admin options: PublicURL: expected https:// or http:// and a host without a path, got %q", o.PublicURL)
 		}
 	}
 	if strings.ContainsAny(o.ClientAddressHeader, " :,") {

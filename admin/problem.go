@@ -35,10 +35,14 @@ const (
 	CodeUnauthenticated      = "unauthenticated"
 	CodeInvalidCredentials   = "invalid_credentials"
 	CodeCrossOrigin          = "cross_origin"
+	CodeForbidden            = "forbidden"
 	CodeNotFound             = "not_found"
 	CodeMethodNotAllowed     = "method_not_allowed"
 	CodeRequestTimeout       = "request_timeout"
 	CodeAlreadyExists        = "already_exists"
+	CodeInUse                = "in_use"
+	CodeLastOwner            = "last_owner"
+	CodeConflict             = "conflict"
 	CodeBodyTooLarge         = "body_too_large"
 	CodeUnsupportedMediaType = "unsupported_media_type"
 	CodeMisdirected          = "misdirected_request"
@@ -64,6 +68,8 @@ func statusOf(code string) (status int, detail string) {
 		return http.StatusUnauthorized, "The user name or the password is wrong."
 	case CodeCrossOrigin:
 		return http.StatusForbidden, "Web pages of another origin may not make this request."
+	case CodeForbidden:
+		return http.StatusForbidden, "Your role does not allow that."
 	case CodeNotFound:
 		return http.StatusNotFound, "There is no such thing, or it belongs to somebody else."
 	case CodeMethodNotAllowed:
@@ -72,6 +78,12 @@ func statusOf(code string) (status int, detail string) {
 		return http.StatusRequestTimeout, "The request did not arrive in time."
 	case CodeAlreadyExists:
 		return http.StatusConflict, "The name or address is taken."
+	case CodeInUse:
+		return http.StatusConflict, "The user still owns keys; delete these first."
+	case CodeLastOwner:
+		return http.StatusConflict, "Nobody else is an owner; make somebody one first."
+	case CodeConflict:
+		return http.StatusConflict, "It was changed meanwhile; look again before you change it."
 	case CodeBodyTooLarge:
 		return http.StatusRequestEntityTooLarge, "The body is larger than 64 KiB."
 	case CodeUnsupportedMediaType:
@@ -163,6 +175,12 @@ func problemFor(err error) (problem *Problem, fault bool) {
 		return newProblem(CodeStorageUnavailable), false
 	case errors.Is(err, store.ErrExists):
 		return newProblem(CodeAlreadyExists), false
+	case errors.Is(err, store.ErrInUse):
+		return newProblem(CodeInUse), false
+	case errors.Is(err, store.ErrLastOwner):
+		return newProblem(CodeLastOwner), false
+	case errors.Is(err, store.ErrConflict):
+		return newProblem(CodeConflict), false
 	case errors.Is(err, store.ErrNotFound):
 		return newProblem(CodeNotFound), false
 	case errors.As(err, &field):

@@ -47,7 +47,14 @@ func bearerToken(r *http.Request) (sessionToken, bool) {
 		return sessionToken{}, false
 	}
 	scheme, text, found := strings.Cut(values[0], " ")
-	if !found || !strings.EqualFold(scheme, "Bearer") || len(text) != tokenLength || !strings.HasPrefix(text, TokenPrefix) {
+	if !found || !strings.EqualFold(scheme, "Bearer") {
+		return sessionToken{}, false
+	}
+	return parseToken(text)
+}
+
+func parseToken(text string) (sessionToken, bool) {
+	if len(text) != tokenLength || !strings.HasPrefix(text, TokenPrefix) {
 		return sessionToken{}, false
 	}
 	return sessionToken{text}, true

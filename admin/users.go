@@ -15,6 +15,7 @@ type NewUser struct {
 	Name     string `json:"name" minLength:"1" maxLength:"254" doc:"Unique among all user names and addresses, in lower case." example:"ada"`
 	Email    string `json:"email,omitempty" maxLength:"254" doc:"Optional second name to sign in with, unique likewise." example:"ada@example.com"`
 	Password string `json:"password" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
+	Role     string `json:"role,omitempty" enum:"member,viewer,admin,owner" doc:"What the user may do. Absent: member. The first user is an owner in any case."`
 }
 
 // User is what may be told of a user.
@@ -22,11 +23,12 @@ type User struct {
 	ID        apikey.UserID `json:"id" doc:"Never used again."`
 	Name      string        `json:"name"`
 	Email     string        `json:"email,omitempty"`
+	Role      string        `json:"role" enum:"member,viewer,admin,owner"`
 	CreatedAt time.Time     `json:"created_at"`
 }
 
 func userOf(user *store.User) User {
-	return User{ID: user.ID, Name: user.Name, Email: user.Email, CreatedAt: user.CreatedAt.UTC()}
+	return User{ID: user.ID, Name: user.Name, Email: user.Email, Role: user.Role.String(), CreatedAt: user.CreatedAt.UTC()}
 }
 
 func (s *service) addUser(ctx context.Context, by actor, request NewUser) (User, error) {
@@ -40,6 +42,10 @@ func (s *service) addUser(ctx context.Context, by actor, request NewUser) (User,
 			return User{}, invalidField("email", err.Error())
 		}
 	}
+	role, err := roleOf(request.Role)
+	if err != nil {
+		return User{}, err
+	}
 	if err := checkPassword(request.Password); err != nil {
 		return User{}, invalidField("password", err.Error())
 	}
@@ -48,21 +54,38 @@ func (s *service) addUser(ctx context.Context, by actor, request NewUser) (User,
 		return User{}, err
 	}
 	user, err := s.store.CreateUser(ctx, &store.User{
-		Name: name, Email: email, PasswordHash: hash, CreatedAt: s.now().UTC().Truncate(time.Microsecond),
+		Name: name, Email: email, PasswordHash: hash, Role: role, CreatedAt: s.now().UTC().Truncate(time.Microsecond),
 	}, by.audited(s.now()))
-	var field *apikey.FieldError
-	if errors.Is(err, store.ErrExists) && errors.As(err, &field) {
-		location := "body.name"
-		if field.Field == "email" {
-			location = "body.email"
-		}
-		return User{}, newProblem(CodeAlreadyExists, FieldProblem{Location: location, Message: "expected one that is nobody's name or address"})
-	}
 	if err != nil {
-		return User{}, fmt.Errorf("adding a user: %w", err)
+		return User{}, nameTaken(fmt.Errorf("adding a user: %w", err))
 	}
 	s.log(ctx, by, "user added", "user", user.Name, "user_id", user.ID)
 	return userOf(user), nil
+}
+
+// roleOf reads a role; empty stands for the least.
+func roleOf(text string) (store.Role, error) {
+	if text == "" {
+		return store.RoleMember, nil
+	}
+	role, err := store.ParseRole(text)
+	if err != nil {
+		return 0, invalidField("role", err.Error())
+	}
+	return role, nil
+}
+
+// nameTaken says of an error which of a user's names is taken, if that is it.
+func nameTaken(err error) error {
+	var field *apikey.FieldError
+	if !errors.Is(err, store.ErrExists) || !errors.As(err, &field) {
+		return err
+	}
+	location := "body.name"
+	if field.Field == "email" {
+		location = "body.email"
+	}
+	return newProblem(CodeAlreadyExists, FieldProblem{Location: location, Message: "expected one that is nobody's name or address"})
 }
 
 // setPassword gives a user a new password and ends all of their sessions.

@@ -3,7 +3,7 @@
 import { fill, h } from './dom.js';
 import { post } from './api.js';
 import { go } from './router.js';
-import { loadMe } from './session.js';
+import { signIn } from './session.js';
 import { field, form, newPassword } from './form.js';
 import { toast } from './toast.js';
 
@@ -30,8 +30,7 @@ export async function showInvitation(main) {
         return;
       }
       const { name } = await post('accept-invitation/', { token, password: password.value }, { quiet: true });
-      await post('login/cookie/', { username: name, password: password.value }, { quiet: true });
-      await loadMe();
+      await signIn(name, password.value);
       toast(`Welcome, ${name}`);
       await go('/settings/api-keys', true);
     },

@@ -1,6 +1,6 @@
 // Who is signed in, and what their role permits. The server decides; this
 // only hides what it would refuse.
-import { get } from './api.js';
+import { get, post } from './api.js';
 
 /**
  * @typedef {object} Me
@@ -13,15 +13,48 @@ import { get } from './api.js';
 /** @type {Me | null} */
 let current = null;
 
+// Whether this browser signed in before. It spares who did not a call that
+// must fail; the session itself is in a cookie that no script can read.
+const mark = 'signed-in';
+
+/** @param {boolean} on */
+function remember(on) {
+  try {
+    if (on) localStorage.setItem(mark, 'yes');
+    else localStorage.removeItem(mark);
+  } catch {
+    // Storage is off: the server is asked each time.
+  }
+}
+
+function mayBeSignedIn() {
+  try {
+    return localStorage.getItem(mark) !== null;
+  } catch {
+    return true;
+  }
+}
+
 /** @returns {Promise<Me | null>} null where nobody is signed in */
 export async function loadMe() {
+  if (!mayBeSignedIn()) return null;
   try {
     current = await get('me/', { quiet: true });
   } catch (error) {
     if (/** @type {any} */ (error).status !== 401) throw error;
-    current = null;
+    forgetMe();
   }
   return current;
+}
+
+/**
+ * Opens a session.
+ * @param {string} username a user name or an e-mail address
+ * @param {string} password
+ */
+export async function signIn(username, password) {
+  current = await post('login/cookie/', { username, password }, { quiet: true });
+  remember(true);
 }
 
 /** @returns {Me} */
@@ -31,6 +64,7 @@ export const signedIn = () => current !== null;
 
 export function forgetMe() {
   current = null;
+  remember(false);
 }
 
 /** Whether the keys of all users are shown. */

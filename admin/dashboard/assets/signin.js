@@ -1,8 +1,7 @@
 // The sign-in page.
 import { fill, h } from './dom.js';
-import { post } from './api.js';
 import { go } from './router.js';
-import { loadMe } from './session.js';
+import { signIn } from './session.js';
 import { field, form } from './form.js';
 
 /** @type {import('./router.js').Page['show']} */
@@ -13,8 +12,7 @@ export async function showSignIn(main, { query }) {
     h('h1', { tabindex: '-1' }, 'Sign in'),
     h('p.muted', null, 'to manage your API keys'),
     form(async () => {
-      await post('login/cookie/', { username: name.value.trim(), password: password.value }, { quiet: true });
-      await loadMe();
+      await signIn(name.value.trim(), password.value);
       await go(safe(query.get('next')), true);
     },
     field('username', 'User name or e-mail', name),
