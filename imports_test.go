@@ -20,10 +20,11 @@ func TestImports(t *testing.T) {
 	// For rooms that are not listed, only the general rules hold.
 	rooms := map[string]room{
 		"apikey":             {others: []string{"golang.org/x/net/idna"}},
-		"extauthz":           {own: []string{"apikey", "extauthz/limit", "extauthz/block"}, others: []string{"google.golang.org/", "github.com/envoyproxy/", "golang.org/x/net/http/httpguts", "github.com/prometheus/"}},
+		"extauthz":           {own: []string{"apikey", "extauthz/limit", "extauthz/block"}, others: []string{"google.golang.org/", "github.com/envoyproxy/", "golang.org/x/net/http/httpguts"}},
 		"extauthz/limit":     {own: []string{"apikey"}},
 		"extauthz/block":     {own: []string{"apikey"}},
 		"extauthz/statefile": {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
+		"telemetry":          {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/block", "store", "usage"}, others: []string{"github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
 		"usage":              {own: []string{"apikey"}},
 		"usage/usagefile":    {own: []string{"apikey", "usage", "internal/boltfile"}},
 		"store":              {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
@@ -35,7 +36,9 @@ func TestImports(t *testing.T) {
 	confined := map[string][]string{
 		"go.etcd.io/bbolt":               {"internal/boltfile", "internal/boltfile/boltfiletest"},
 		"github.com/danielgtaylor/huma/": {"admin"},
-		"google.golang.org/grpc":         {"extauthz", "cmd/tokenkit-authz", "envoy/standin", "internal/bench"},
+		"github.com/prometheus/":         {"telemetry"},
+		"go.opentelemetry.io/":           {"telemetry"},
+		"google.golang.org/grpc":         {"extauthz", "telemetry", "cmd/tokenkit-authz", "envoy/standin", "internal/bench"},
 	}
 	impure := []string{"net/http", "os", "log", "log/slog", "google.golang.org/grpc"}
 

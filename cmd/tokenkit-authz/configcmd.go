@@ -51,7 +51,7 @@ func (s *settings) check() error {
 	if err != nil {
 		return err
 	}
-	for _, listen := range []struct{ name, address string }{{"grpc_listen", s.grpcListen}, {"admin_listen", s.adminListen}} {
+	for _, listen := range []struct{ name, address string }{{"grpc_listen", s.grpcListen}, {"admin_listen", s.adminListen}, {"metrics_listen", s.metricsListen}} {
 		if listen.address == "" {
 			continue
 		}

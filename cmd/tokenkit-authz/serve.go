@@ -53,7 +53,7 @@ func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, v.close(ctx))
 	}
-	logger.Info("serving", "version", versionText(), "data", s.data, "grpc", addressOf(l.grpc), "grpc_socket", s.grpcSocket, "admin", addressOf(l.admin))
+	logger.Info("serving", "version", versionText(), "data", s.data, "grpc", addressOf(l.grpc), "grpc_socket", s.grpcSocket, "admin", addressOf(l.admin), "metrics", addressOf(l.metrics))
 	if users, err := v.keys.ListUsers(ctx); err == nil && len(users) == 0 {
 		logger.Warn("there is no user yet; make one with: tokenkit-authz user add NAME --data " + s.data)
 	}
@@ -71,7 +71,7 @@ func addressOf(l net.Listener) string {
 
 // listeners are what the service is reached on; nil where it is not.
 type listeners struct {
-	grpc, grpcSocket, admin, control net.Listener
+	grpc, grpcSocket, admin, metrics, control net.Listener
 }
 
 func (v *service) listen(ctx context.Context) (listeners, error) {
@@ -93,6 +93,7 @@ func (v *service) listenBeside(ctx context.Context, l listeners) (_ listeners, e
 	}{
 		{"grpc_listen", v.settings.grpcListen, &l.grpc},
 		{"admin_listen", v.settings.adminListen, &l.admin},
+		{"metrics_listen", v.settings.metricsListen, &l.metrics},
 	} {
 		if tcp.address == "" || *tcp.listener != nil {
 			continue
@@ -117,7 +118,7 @@ func (v *service) listenBeside(ctx context.Context, l listeners) (_ listeners, e
 }
 
 func (l *listeners) close() {
-	for _, listener := range []net.Listener{l.grpc, l.grpcSocket, l.admin, l.control} {
+	for _, listener := range []net.Listener{l.grpc, l.grpcSocket, l.admin, l.metrics, l.control} {
 		if listener != nil {
 			_ = listener.Close()
 		}
@@ -179,7 +180,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 		}
 	}
 	var https []*http.Server
-	for listener, handler := range map[net.Listener]http.Handler{l.admin: v.admin.Handler(), l.control: v.admin.Operator()} {
+	for listener, handler := range map[net.Listener]http.Handler{l.admin: v.admin.Handler(), l.control: v.admin.Operator(), l.metrics: v.watch.metrics} {
 		if listener == nil {
 			continue
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/tokenkithq/authz/extauthz/statefile"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
+	"github.com/tokenkithq/authz/telemetry"
 	"github.com/tokenkithq/authz/usage"
 	"github.com/tokenkithq/authz/usage/usagefile"
 )
@@ -50,6 +51,7 @@ type service struct {
 	usageFile *usagefile.File // nil where usage is off
 	usage     *usage.Recorder // likewise
 	admin     *admin.Admin
+	watch     watch
 	health    *health.Server
 	grpc      *grpc.Server
 }
@@ -96,6 +98,9 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if err := v.openUsage(ctx); err != nil {
 		return nil, err
 	}
+	if err := v.openWatch(); err != nil {
+		return nil, err
+	}
 	if err := v.buildServers(); err != nil {
 		return nil, err
 	}
@@ -130,6 +135,7 @@ func (v *service) buildServers() error {
 	if err != nil {
 		return err
 	}
+	serverOptions.Observer = telemetry.Join(v.watch.observers...)
 	server, err := extauthz.NewServer(authorizer, serverOptions)
 	if err != nil {
 		return err

@@ -71,6 +71,7 @@ func TestMain(m *testing.M) {
 // server is one running `serve`.
 type server struct {
 	data, grpc, admin string
+	metrics           string // empty: none
 	cmd               *exec.Cmd
 	logs              *logBuffer
 	exited            chan error
@@ -122,7 +123,7 @@ func (b *logBuffer) without(part string) string {
 func startServer(t testing.TB, data string, args ...string) *server {
 	t.Helper()
 	s := &server{data: data, exited: make(chan error, 1), logs: &logBuffer{
-		pattern: regexp.MustCompile(`msg=serving .* grpc=(\S+) grpc_socket=\S+ admin=(\S+)`), found: make(chan []string, 1),
+		pattern: regexp.MustCompile(`msg=serving .* grpc=(\S+) grpc_socket=\S+ admin=(\S+) metrics=(\S+)`), found: make(chan []string, 1),
 	}}
 	args = append([]string{"serve", "--data", data, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--drain", "0"}, args...)
 	s.cmd = exec.Command(binary(t), args...)
@@ -139,7 +140,7 @@ func startServer(t testing.TB, data string, args ...string) *server {
 	t.Cleanup(func() { s.stop(t) })
 	select {
 	case match := <-s.logs.found:
-		s.grpc, s.admin = match[1], match[2]
+		s.grpc, s.admin, s.metrics = match[1], match[2], strings.Trim(match[3], `"`)
 	case err := <-s.exited:
 		s.exited <- err
 		t.Fatalf("serve ended at once: %v\n%s", err, s.logs)

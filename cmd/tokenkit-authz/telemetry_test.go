@@ -1,0 +1,103 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// grpcClient makes Checks as Envoy does.
+type grpcClient struct{ authv3.AuthorizationClient }
+
+func newGRPCClient(t testing.TB, s *server) grpcClient {
+	t.Helper()
+	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return grpcClient{authv3.NewAuthorizationClient(conn)}
+}
+
+// check asks about a request from an address with a key, and returns whether
+// it may pass.
+func (c grpcClient) check(t testing.TB, address, key string) bool {
+	t.Helper()
+	request := (&checkRequest{header: "api-key", from: "x-client-ip", address: address, method: "GET", path: "/things?q=" + key}).message(key)
+	request.Attributes.ContextExtensions = nil
+	response, err := c.Check(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.GetStatus().GetCode() == 0
+}
+
+func scrape(t testing.TB, s *server) string {
+	t.Helper()
+	response, err := http.Get("http://" + s.metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing was written
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v", response.StatusCode, err)
+	}
+	return string(body)
+}
+
+// What the service did can be scraped, and says nothing of whose key it was.
+func TestMetrics(t *testing.T) {
+	s := startServer(t, t.TempDir(), "--metrics-listen", "127.0.0.1:0")
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", s.data)
+	key := createKeyOffline(t, s.data, "named-web", "--owner", "alice", "--rate-limit", "3")
+	checks := newGRPCClient(t, s)
+	for range 5 {
+		checks.check(t, "192.0.2.1", key.Key)
+	}
+	for range 11 {
+		checks.check(t, "192.0.2.2", "nonsense")
+	}
+	if checks.check(t, "192.0.2.3", "") {
+		t.Error("a request without a key passed")
+	}
+	body := scrape(t, s)
+	for _, want := range []string{
+		`checks_total{reason="allowed",result="allowed"} 3`,
+		`checks_total{reason="rate_limited",result="denied"} 2`,
+		`checks_total{reason="malformed_key",result="denied"} 10`,
+		`checks_total{reason="address_blocked",result="denied"} 1`,
+		`checks_total{reason="missing_key",result="denied"} 1`,
+		`check_failures_counted_total 12`,
+		`check_duration_seconds_count 17`,
+		`cache_searches_total{outcome="hit"} 4`,
+		`limit_denied_total{cause="spent"} 2`,
+		`limit_keys 1`,
+		`blocked_addresses 1`,
+		`blocks_total 1`,
+		`usage_dropped_total 0`,
+	} {
+		if !strings.Contains(body, "\ntokenkit_authz_"+want+"\n") {
+			t.Errorf("not there: %s", want)
+		}
+	}
+	for _, text := range []string{key.Key, "named-web", "alice", "192.0.2."} {
+		if strings.Contains(body, text) {
+			t.Errorf("the metrics hold %q", text)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+}
+
+func TestMetricsAreOff(t *testing.T) {
+	if s := startServer(t, t.TempDir()); s.metrics != "" {
+		t.Errorf("metrics are served on %s", s.metrics)
+	}
+}
