@@ -146,7 +146,7 @@ func (g *gateway) route(name, comment, path string, to *service, unasked bool) *
 	if unasked {
 		rule = append(rule, field{"filters", []*yaml.Node{fields(
 			field{"type", "RequestHeaderModifier"},
-			field{"requestHeaderModifier", fields(field{"remove", g.Identity.names()})},
+			field{"requestHeaderModifier", fields(field{"remove", g.Identity.Names()})},
 		)}})
 	}
 	return resource(gatewayAPI+"/v1", "HTTPRoute", g.Kubernetes.Namespace, name, comment, fields(

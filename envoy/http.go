@@ -97,7 +97,7 @@ func (b *builder) trustedHeaders() *headersv3.HeaderMutation {
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		}},
 	}}
-	for _, name := range b.Identity.names() {
+	for _, name := range b.Identity.Names() {
 		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
 	}
 	return &headersv3.HeaderMutation{Mutations: &headersv3.Mutations{RequestMutations: mutations}}

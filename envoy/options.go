@@ -102,7 +102,10 @@ type Identity struct {
 	Metadata string
 }
 
-func (i Identity) names() []string { return []string{i.KeyID, i.KeyName, i.Owner, i.Metadata} }
+// Names returns all that are not empty.
+func (i Identity) Names() []string {
+	return slices.DeleteFunc([]string{i.KeyID, i.KeyName, i.Owner, i.Metadata}, func(name string) bool { return name == "" })
+}
 
 func orDefault[T comparable](value *T, fallback T) {
 	var zero T
@@ -196,7 +199,7 @@ func (o *Options) checkHeaders() error {
 		// a header as well.
 		return errors.New("option KeyHeaders: expected at least one name")
 	}
-	set := append([]string{o.ClientAddressHeader}, o.Identity.names()...)
+	set := append([]string{o.ClientAddressHeader}, o.Identity.Names()...)
 	for _, name := range slices.Concat(o.KeyHeaders, set, o.CORSHeaders) {
 		if !httpguts.ValidHeaderFieldName(name) || name != strings.ToLower(name) || strings.Contains(name, "_") {
 			return fmt.Errorf("header %q: expected a header name in lower case, without underscores", name)

@@ -136,7 +136,7 @@ func (h *handler) trust(p *passage) {
 		p.Header.Set("X-Forwarded-Proto", "http")
 	}
 	p.Header.Set(h.options.ClientAddressHeader, p.client.String())
-	for _, name := range []string{h.options.Identity.KeyID, h.options.Identity.KeyName, h.options.Identity.Owner} {
+	for _, name := range h.options.Identity.Names() {
 		p.Header.Del(name)
 	}
 }

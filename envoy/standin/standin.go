@@ -37,7 +37,7 @@ type Server struct {
 
 // Start starts a stand-in that behaves as an Envoy with the configuration
 // which o describes. It asks one authorization service only, has no admin
-// interface and no access log.
+// interface and no access log, and refuses options for what it does not do.
 func Start(o envoy.Options) (*Server, error) {
 	o, err := o.Complete()
 	if err != nil {
@@ -45,6 +45,9 @@ func Start(o envoy.Options) (*Server, error) {
 	}
 	if len(o.Authz) != 1 {
 		return nil, fmt.Errorf("stand-in: Authz: expected one address, got %d", len(o.Authz))
+	}
+	if len(o.Routes) > 0 || o.TLS != (envoy.TLS{}) || o.RateLimit.Service != "" || o.UpstreamProtocol != envoy.HTTP1 {
+		return nil, errors.New("stand-in: Routes, TLS, RateLimit, UpstreamProtocol: expected none, since only an Envoy has them")
 	}
 	connection, err := grpc.NewClient(target(o.Authz[0]), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

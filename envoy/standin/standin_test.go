@@ -275,3 +275,18 @@ func TestStartRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What only an Envoy does is refused rather than left out.
+func TestOptionsOfEnvoyAloneAreRefused(t *testing.T) {
+	for name, o := range map[string]envoy.Options{
+		"routes":     {Routes: []envoy.Route{{Path: "/v1", Scope: "a"}}},
+		"TLS":        {TLS: envoy.TLS{Certificate: "/c.pem", Key: "/k.pem"}},
+		"rate limit": {RateLimit: envoy.RateLimit{Service: "127.0.0.1:1"}},
+		"gRPC":       {UpstreamProtocol: envoy.HTTP2},
+	} {
+		if proxy, err := standin.Start(o); err == nil {
+			t.Errorf("%s: it starts", name)
+			_ = proxy.Close()
+		}
+	}
+}

@@ -70,8 +70,13 @@ func TestUnitsAreValid(t *testing.T) {
 }
 
 // The sockets of the units, passed to the program as systemd does.
-func TestSocketsArePassedOn(t *testing.T) {
+func TestSockets(t *testing.T) {
 	program := exampletest.Build(t)
+	t.Run("are taken over", func(t *testing.T) { takeOver(t, program) })
+	t.Run("are refused where they cannot be meant", func(t *testing.T) { refuse(t, program) })
+}
+
+func takeOver(t *testing.T, program string) {
 	var names []string
 	var files []*os.File
 	for _, unit := range units[1:] {
@@ -122,7 +127,7 @@ func TestSocketsArePassedOn(t *testing.T) {
 	}
 	key := service.NewKey(t)
 	upstream := echo.Start(t)
-	front := envoytest.Start(t, envoy.Options{Authz: []string{service.Check}, AdminAPI: service.Admin, Upstream: upstream.Address()})
+	front := envoytest.Start(t, envoy.Options{Authz: []string{service.Check}, AdminAPI: service.Admin, Upstream: upstream.Address(), AuthzTimeout: 10 * time.Second})
 	if answer := exampletest.Do(t, http.MethodGet, front.URL+"/api/tokens/", "Api-Key", key); answer.Status != http.StatusOK {
 		t.Errorf("status %d with a key: %s", answer.Status, answer.Body)
 	}
@@ -157,9 +162,7 @@ func listenForNotices(t *testing.T) (path string, next func() string) {
 	}
 }
 
-// What cannot be meant is refused by name, and no socket is left open.
-func TestWrongSocketsAreRefused(t *testing.T) {
-	program := exampletest.Build(t)
+func refuse(t *testing.T, program string) {
 	for _, c := range []struct{ name, names, want string }{
 		{"another name", "http", `socket "http" of systemd`},
 		{"no name", "", `expected FileDescriptorName=grpc or FileDescriptorName=admin`},

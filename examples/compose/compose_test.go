@@ -109,6 +109,7 @@ func TestExampleWorks(t *testing.T) {
 	}
 	ports := strings.NewReplacer("port_value: 9001\n", "port_value: "+grpcPort+"\n", "port_value: 9002\n", "port_value: "+adminPort+"\n",
 		"port_value: 8080\n", "port_value: "+upstreamPort+"\n", "port_value: 10000\n", "port_value: 0\n",
+		"timeout: 0.250s\n", "timeout: 10s\n", "max_interval: 0.250s\n", "max_interval: 10s\n", // a busy machine decides late
 		"address: 0.0.0.0\n", "address: 127.0.0.1\n")
 	front := envoytest.StartConfig(t, []byte(ports.Replace(string(config))+"admin:\n  address:\n    socket_address: {address: 127.0.0.1, port_value: 0}\n"))
 

@@ -99,7 +99,7 @@ func read(t *testing.T) (policies map[string]policySpec, routes map[string]route
 
 // translate makes of the resources what Envoy Gateway makes of them: one
 // ext_authz filter a policy, disabled but on the routes that the policy is for,
-// and CORS before it. After Envoy Gateway 1.9, internal/xds/translator
+// and CORS before it. It may decide as long as a busy machine needs. After Envoy Gateway 1.9, internal/xds/translator
 // (extauth.go, cors.go and the test data ext-auth and cors).
 func translate(t *testing.T) exampletest.Mesh {
 	t.Helper()
@@ -139,7 +139,7 @@ func translate(t *testing.T) exampletest.Mesh {
     allowed_headers: {patterns: [%s]}
     grpc_service:
       envoy_grpc: {cluster_name: %s, authority: "%s.%s:%d"}
-      timeout: 0.250s
+      timeout: 10s
 `, name, check.FailOpen, check.RecomputeRoute, check.StatusOnError, shown.String(), cluster, backend.Name, backend.Namespace, backend.Port),
 		Policy: fmt.Sprintf(`%s:
   "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
