@@ -57,6 +57,13 @@ e2e: ## the conformance table and the documented promises, through the real Envo
 		./cmd/tokenkit-authz >$$log 2>&1 || { status=$$?; cat $$log; }; \
 	grep -E '^--- ' $$log; grep -E '^[0-9]+ passed, [0-9]+ failed$$' $$log | tail -1; rm -f $$log; exit $$status
 
+.PHONY: configs
+configs: ## render and validate every configuration: by Envoy, systemd and published schemas
+	@log=$$(mktemp); status=0; TOKENKIT_REQUIRE=1 $(GO) test -count=1 -v ./envoy ./examples/... \
+		-run 'TestDefaultConfiguration|TestEnvoyAccepts|TestIstioMesh|TestEveryMesh|TestFile|TestRoutesRepeat|TestEnvoyConfig|TestUnits|TestManifests|TestPod|TestKustomize' \
+		>$$log 2>&1 || { status=$$?; cat $$log; }; \
+	grep -E '^ *--- ' $$log; echo "$$(grep -cE '^ *--- PASS' $$log) passed, $$(grep -cE '^ *--- FAIL' $$log) failed"; rm -f $$log; exit $$status
+
 .PHONY: model
 model: ## limiter and blocker against exact logs of all calls
 	@TOKENKIT_MODEL_STEPS=$(call rounds,60000,1000000) $(FIGURES) steps= $(LONG) -run 'TestModel' ./extauthz/limit ./extauthz/block
