@@ -39,9 +39,9 @@ func TestMain(m *testing.M) {
 // BenchmarkServe compares servers under the same load, in turns: what each
 // spends of its process's CPU time on a Check, and the ratio to a server that
 // reads Checks in the usual way and allows all. Each number is the median of
-// the turns. EXTAUTHZ_BENCH_KINDS names other kinds to compare.
+// the turns. EXTAUTHZ_BENCH_KINDS names other kinds to compare, see [serveBench].
 func BenchmarkServe(b *testing.B) {
-	kinds := strings.Fields(cmp.Or(os.Getenv("EXTAUTHZ_BENCH_KINDS"), "allow-all ours"))
+	kinds := strings.Fields(cmp.Or(os.Getenv("EXTAUTHZ_BENCH_KINDS"), "allow-all ours,workers=64"))
 	const turn = 5_000
 	servers := make([]*served, len(kinds))
 	for i, kind := range kinds {

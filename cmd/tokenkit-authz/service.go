@@ -35,8 +35,9 @@ import (
 const maxCheckBytes = 256 << 10
 
 // streamWorkers is how many goroutines for each core wait for Checks: one that
-// waits has a stack that is large enough already. More of them pay nothing.
-const streamWorkers = 4
+// waited has a stack that is large enough already. It should be as many Checks
+// as are under way at a time; those beyond get new goroutines.
+const streamWorkers = 32
 
 // service is everything that serve runs, over one data folder.
 type service struct {
@@ -145,7 +146,7 @@ func (v *service) buildServers() error {
 		// Envoy may ping an idle connection as often as it is told to.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-		grpc.NumStreamWorkers(uint32(streamWorkers*runtime.GOMAXPROCS(0))), //nolint:gosec // a few for each core
+		grpc.NumStreamWorkers(uint32(streamWorkers*runtime.GOMAXPROCS(0))), //nolint:gosec // no machine has so many cores
 	)
 	v.health = health.NewServer()
 	v.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
