@@ -58,6 +58,6 @@ export async function showAudit(main, { query, signal }) {
   fill(main,
     h('div.page-head', null, h('div', null, h('h1', { tabindex: '-1' }, 'Audit log'),
       h('p.muted', null, seesAll() ? 'Every sign-in, failed sign-in and change, newest first.' : 'What you did, newest first.')), link),
-    h('div.toolbar', { role: 'search' }, actor, action), list);
+    h('div.toolbar', null, actor, action), list);
   await load();
 }

@@ -23,7 +23,7 @@ export async function showKey(main, { parts, signal }) {
   const path = `api-keys/${parts[0]}/`;
   const top = h('div');
   const settings = h('section.card', { 'aria-labelledby': 'settings-title' });
-  const trail = h('section.card.wide-card', { 'aria-labelledby': 'trail-title' });
+  const trail = h('section.card.wide-card', { 'aria-labelledby': 'trail-title' }, h('h2', { id: 'trail-title' }, 'History'));
   /** @type {Key} */
   let key = await get(path, { signal });
   if (signal.aborted) return;
@@ -47,7 +47,7 @@ export async function showKey(main, { parts, signal }) {
   };
   const limit = limitCard(() => key, signal);
   fill(main, h('a.back', { href: '/settings/api-keys' }, icon('back'), 'API Keys'), top,
-    h('div.cards', null, usageCard(key.id, signal), limit.element, settings, explainCard(() => key), trail));
+    h('div.cards', null, usageCard(key.id, signal), h('div.column', null, limit.element, settings), explainCard(() => key), trail));
   paint();
 }
 

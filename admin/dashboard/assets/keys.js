@@ -100,6 +100,6 @@ export async function showKeys(main, { query, signal }) {
   fill(main,
     h('div.page-head', null, h('div', null, h('h1', { tabindex: '-1' }, 'API Keys'),
       h('p.muted', null, 'Almost every call to the API needs an ', h('code', null, 'api-key'), ' header. Make and manage the keys here.')), generate()),
-    h('div.toolbar', { role: 'search' }, search, state, owner), list);
+    h('div.toolbar', null, search, state, owner), list);
   await load();
 }

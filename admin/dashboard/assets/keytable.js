@@ -52,15 +52,32 @@ export function badges(key) {
   return h('span.badges', null, marks);
 }
 
-/** @param {{code: string, message: string}} warning */
-const warningTitle = (warning) => ({ open_key: 'Open key', origin_skips_addresses: 'IP list can be skipped' }[warning.code] || 'Warning');
+/** @typedef {{code: string, message: string}} Warning */
+
+/** @type {Record<string, [string, string]>} what the server warns of, in the words of this page */
+const warningTexts = {
+  open_key: ['Open key', 'It works from any origin and any address. Add allowed origins or IPs to restrict it.'],
+  origin_skips_addresses: ['IPs can be skipped', 'A request with an Origin header, which any program can send, is not checked against the allowed IPs. '
+    + 'Turn on “Check both lists on every request”, or list allowed origins as well.'],
+};
+
+/** @param {Warning} warning */
+const warningText = (warning) => warningTexts[warning.code] || ['Warning', warning.message];
 
 /**
  * What a key leaves open, in full.
- * @param {{code: string, message: string}[]} warnings
+ * @param {Warning[]} warnings
  */
-export const warningList = (warnings) => warnings.map((warning) => h('div.notice.warn', null, icon('warn'),
-  h('p', null, h('strong', null, `${warningTitle(warning)}. `), warning.message)));
+export const warningList = (warnings) => warnings.map((warning) => {
+  const [title, text] = warningText(warning);
+  return h('div.notice.warn', null, icon('warn'), h('p', null, h('strong', null, `${title}. `), text));
+});
+
+/** @param {Warning} warning */
+const warningBadge = (warning) => {
+  const [title, text] = warningText(warning);
+  return h('span.badge.warn', { title: text }, icon('warn'), title);
+};
 
 /**
  * @param {Key[]} keys
@@ -73,7 +90,7 @@ export function keyTable(keys, withOwner, changed) {
     h('span.key-name', null, h('a', { href: `/settings/api-keys/${key.id}` }, key.name),
       h('code.hint', null, key.hint)),
     ...(withOwner ? [h('span.owner', null, key.owner)] : []),
-    h('span.badges', null, badges(key), key.warnings.map((warning) => h('span.badge.warn', { title: warning.message }, icon('warn'), warningTitle(warning)))),
+    h('span.badges', null, badges(key), key.warnings.map(warningBadge)),
     h('span', { dataset: { spark: key.id } }, h('span.muted', null, '…')),
     key.last_used_at ? h('time', { datetime: key.last_used_at, title: date(key.last_used_at) }, ago(key.last_used_at)) : h('span.muted', null, 'Never'),
     h('span', { dataset: { limit: key.id } }, key.rate_limit_per_hour ? `${number(key.rate_limit_per_hour)} per hour` : h('span.muted', null, 'No limit')),
