@@ -29,8 +29,8 @@ const (
 // Cache is a [Store] that keeps the keys found last in memory. All changes to
 // keys must be made through it; then what it says of a key is what the inner
 // store would have said at some moment during the search. So it never returns
-// a key whose deletion was acknowledged before the search began, and never
-// hides one whose creation was.
+// a key whose deletion was acknowledged before the search began, nor one as it
+// was before a change that was, and never hides one whose creation was.
 //
 // Hashes that belong to no key are kept apart from keys, so that whoever tries
 // keys at random evicts none that exists.
@@ -38,7 +38,13 @@ const (
 // The time of a cached key's last use is the one it had when it was loaded;
 // TouchKeys refreshes none.
 //
-// # Why no late load brings a deleted key back
+// # Why no late load brings the past back
+//
+// A key is entered under the hash by which it was found, so one that was
+// rotated may be entered twice. A change is about all hashes that lead to its
+// keys before or after it: what an update finds and makes of a key is noted
+// while the inner store calls for it, and a deletion returns what it deleted.
+// What follows holds for each of these hashes.
 //
 // Each hash belongs to a shard, and each shard has a generation, which only
 // grows. A load notes the generation before it reads the inner store, and
@@ -52,15 +58,17 @@ const (
 //
 // Before it asks the inner store, a change puts up a mark, and takes it down
 // after all of this. While it stands, whoever else learned of the change, from
-// a list perhaps, must not be told otherwise: the key that is being deleted is
-// read from the inner store however it is cached, that the hash of a key which
-// is being created has none is forgotten first and not entered, and no search
-// waits for the load of another. Nor does one ever wait for a load that noted
-// an older generation.
+// a list perhaps, must not be told otherwise: the key that is being changed or
+// deleted is read from the inner store however it is cached, that a hash which
+// is being given to a key has none is forgotten first and not entered, and no
+// search waits for the load of another. For an update, that is before the inner
+// store gets what it is to make. Nor does a search ever wait for a load that
+// noted an older generation.
 //
 // A change whose outcome is unknown, as with [ErrUnavailable], may still be
-// made after it was answered, which no generation can tell. Its key remains in
-// doubt: what the inner store says of it is passed on and not entered. Nor do
+// made after it was answered, which no generation can tell. Its keys remain in
+// doubt, and so do the hashes that it gives, even those that it names only
+// then: what the inner store says of them is passed on and not entered. Nor do
 // searches share a load from then on.
 type Cache struct {
 	Store  // what is decorated

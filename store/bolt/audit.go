@@ -63,7 +63,14 @@ func (s *Store) ListEvents(ctx context.Context, filter store.EventFilter) ([]*st
 			return nil
 		}
 		size := filter.Size()
-		return eachEventBackwards(ctx, tx, filter.Before, func(event *store.Event) error {
+		return eachEventBackwards(ctx, tx, filter.Before, func(id uint64, record []byte) error {
+			if !mayMatch(&filter, record) {
+				return nil
+			}
+			event, err := eventOf(id, record)
+			if err != nil {
+				return err
+			}
 			if filter.Matches(event) {
 				events = append(events, event)
 			}
@@ -79,10 +86,10 @@ func (s *Store) ListEvents(ctx context.Context, filter store.EventFilter) ([]*st
 	return events, nil
 }
 
-// eachEventBackwards calls fn with the events below an id, or with all where it
+// eachEventBackwards calls fn with the records of events below an id, or with all where it
 // is zero, by descending id. Ids follow each other but for what is older than
 // all events, so going down by one finds each.
-func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn func(*store.Event) error) error {
+func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn func(id uint64, record []byte) error) error {
 	oldest, found, err := oldestEvent(tx)
 	if err != nil || !found {
 		return err
@@ -98,14 +105,14 @@ func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn 
 		if id%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		event, err := loadEvent(tx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
+		record, err := tx.Get(eventsBucket, idKey(int64(id)))
 		if err != nil {
 			return err
 		}
-		if err := fn(event); err != nil {
+		if record == nil {
+			continue
+		}
+		if err := fn(id, record); err != nil {
 			return err
 		}
 	}
@@ -125,18 +132,6 @@ func oldestEvent(tx *boltfile.Tx) (id uint64, found bool, err error) {
 		err = nil
 	}
 	return id, found, err
-}
-
-// loadEvent reads an event, or returns ErrNotFound.
-func loadEvent(tx *boltfile.Tx, id uint64) (*store.Event, error) {
-	record, err := tx.Get(eventsBucket, idKey(int64(id)))
-	if err != nil {
-		return nil, err
-	}
-	if record == nil {
-		return nil, store.ErrNotFound
-	}
-	return eventOf(id, record)
 }
 
 func eventOf(id uint64, record []byte) (*store.Event, error) {

@@ -300,9 +300,10 @@ func BenchmarkSearchKeys(b *testing.B) {
 	runtime.KeepAlive(index)
 }
 
-func heap() uint64 {
+func heap() int64 {
 	runtime.GC()
+	runtime.GC() // what pools held is gone only after two
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return int64(m.HeapAlloc)
 }

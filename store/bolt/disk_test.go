@@ -263,10 +263,13 @@ func TestFaults(t *testing.T) {
 	boltfiletest.OnDisk(t, func(t *testing.T, disk *boltfiletest.Disk) {
 		ctx := context.Background()
 		path := filepath.Join(disk.Dir, "keys.db")
+		// A machine that is slow for a while is no fault yet.
+		filled := openAt(t, path)
+		fill(t, filled)
+		must(t, filled.Close())
 		keys, err := bolt.Open(ctx, path, bolt.Options{CommitTimeout: 50 * time.Millisecond})
 		must(t, err)
-		cache := store.NewCache(keys, store.CacheOptions{})
-		fill(t, cache)
+		cache := store.NewCache(store.NewIndex(keys), store.CacheOptions{})
 		want := contentsAt(t, cache)
 		cached, cold := want.keys[0], want.keys[1]
 		search := func() {

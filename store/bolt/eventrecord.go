@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -108,4 +109,47 @@ func addChange(event *store.Event, value []byte) error {
 	}
 	event.Changes = append(event.Changes, change)
 	return nil
+}
+
+// mayMatch reports whether a filter may describe the event of a record, without
+// reading all of it: most events of a log are passed over. A record that cannot
+// be read may, so that whoever reads it says so.
+func mayMatch(filter *store.EventFilter, record []byte) bool {
+	rest, err := fieldsOf(record)
+	if err != nil {
+		return true
+	}
+	var user, target uint64
+	var name, action, kind []byte
+	for after := uint64(0); len(rest) > 0; {
+		var f field
+		if f, rest, err = nextField(rest, after); err != nil {
+			return true
+		}
+		after = f.tag
+		switch f.tag {
+		case eventUser:
+			user, err = number(f.value)
+		case eventName:
+			name = f.value
+		case eventAction:
+			action = f.value
+		case eventTargetKind:
+			kind = f.value
+		case eventTargetID:
+			target, err = number(f.value)
+		default:
+			if f.tag > eventChange && f.tag%2 == 0 {
+				return true
+			}
+		}
+		if err != nil {
+			return true
+		}
+	}
+	return (filter.Actor == 0 || user == uint64(filter.Actor)) &&
+		(filter.ActorName == "" || string(name) == filter.ActorName) &&
+		(filter.ActionPrefix == "" || bytes.HasPrefix(action, []byte(filter.ActionPrefix))) &&
+		(filter.TargetKind == "" || string(kind) == filter.TargetKind) &&
+		(filter.TargetID == 0 || target == uint64(filter.TargetID))
 }

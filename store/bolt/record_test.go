@@ -107,6 +107,34 @@ func TestEventRecordRoundTrip(t *testing.T) {
 	})
 }
 
+// A record that is passed over is none that the filter describes.
+func TestPassedOverEvents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		event := drawEvent.Draw(t, "event")
+		other := drawEvent.Draw(t, "other")
+		if rapid.Bool().Draw(t, "same") {
+			other = event
+		}
+		var filter store.EventFilter
+		for _, set := range []func(){
+			func() { filter.Actor = other.By.User }, func() { filter.ActorName = other.By.Name },
+			func() { filter.ActionPrefix = string(other.Action[:1]) }, func() { filter.TargetKind = other.TargetKind }, func() { filter.TargetID = other.TargetID },
+		} {
+			if rapid.Bool().Draw(t, "set") {
+				set()
+			}
+		}
+		if got, want := mayMatch(&filter, encodeEvent(event)), filter.Matches(event); got != want {
+			t.Fatalf("%+v of %+v: got %v, want %v", filter, event, got, want)
+		}
+	})
+	for _, record := range [][]byte{{}, {recordFormat, 2, 99}, {9}, appendField(encodeEvent(&store.Event{By: store.Actor{Kind: "user"}, Action: "x"}), 1000, []byte{1})} {
+		if !mayMatch(&store.EventFilter{ActorName: "nobody"}, record) {
+			t.Errorf("%x is passed over, though it cannot be read", record)
+		}
+	}
+}
+
 func FuzzDecodeEvent(f *testing.F) {
 	f.Add(encodeEvent(drawEvent.Example(1)))
 	f.Add(encodeEvent(drawEvent.Example(9)))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
@@ -293,7 +294,7 @@ var signInTests = []test{
 		}
 		s.check(s.CreateSession(background(), session, by))
 		want := session.Stored()
-		if len(want.UserAgent) > store.MaxUserAgent || strings.ContainsAny(want.UserAgent, "\r\n\xff") {
+		if len(want.UserAgent) > store.MaxUserAgent || strings.ContainsAny(want.UserAgent, "\r\n") || !utf8.ValidString(want.UserAgent) {
 			t.Errorf("%q is kept", want.UserAgent)
 		}
 		same(t, "address", want.Address, netip.MustParseAddr("203.0.113.7"))
