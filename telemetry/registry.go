@@ -27,6 +27,8 @@ type Sources struct {
 	Blocks   func() block.Stats
 	Usage    func() usage.Stats
 	LastUsed func() store.LastUsedStats
+	// Decisions are those of a [DecisionLog].
+	Decisions func() DecisionLogStats
 }
 
 func (s *Sources) groups() []*group {
@@ -45,6 +47,9 @@ func (s *Sources) groups() []*group {
 	}
 	if s.LastUsed != nil {
 		groups = append(groups, lastUsedGroup(s.LastUsed))
+	}
+	if s.Decisions != nil {
+		groups = append(groups, decisionLogGroup(s.Decisions))
 	}
 	return groups
 }
@@ -72,11 +77,12 @@ func NewRegistry(s Sources) (*prometheus.Registry, error) {
 // runtime.
 func Describe() []Metric {
 	every := Sources{
-		Cache:    func() store.CacheStats { return store.CacheStats{} },
-		Limiter:  func() limit.Stats { return limit.Stats{} },
-		Blocks:   func() block.Stats { return block.Stats{} },
-		Usage:    func() usage.Stats { return usage.Stats{} },
-		LastUsed: func() store.LastUsedStats { return store.LastUsedStats{} },
+		Cache:     func() store.CacheStats { return store.CacheStats{} },
+		Limiter:   func() limit.Stats { return limit.Stats{} },
+		Blocks:    func() block.Stats { return block.Stats{} },
+		Usage:     func() usage.Stats { return usage.Stats{} },
+		LastUsed:  func() store.LastUsedStats { return store.LastUsedStats{} },
+		Decisions: func() DecisionLogStats { return DecisionLogStats{} },
 	}
 	all := describe(every.groups())
 	for _, m := range NewChecks().metrics() {

@@ -111,6 +111,18 @@ func usageGroup(stats func() usage.Stats) *group {
 	}}
 }
 
+func decisionLogGroup(stats func() DecisionLogStats) *group {
+	lines := counter("decision_log_lines_total", "Lines of the decision log by result: written, failed, or dropped where too much was waiting.", "result")
+	waiting := gauge("decision_log_waiting_bytes", "What of the decision log is not written yet.")
+	return &group{[]*metric{lines, waiting}, func(send sender) {
+		s := stats()
+		send(lines, float64(s.Written), "written")
+		send(lines, float64(s.Failed), "failed")
+		send(lines, float64(s.Dropped), "dropped")
+		send(waiting, float64(s.Waiting))
+	}}
+}
+
 func lastUsedGroup(stats func() store.LastUsedStats) *group {
 	waiting := gauge("last_used_waiting", "Keys whose last use is not written yet.")
 	dropped := counter("last_used_dropped_total", "Uses that were not noted for want of room.")
