@@ -36,6 +36,7 @@ func New(options Options) (*Admin, error) {
 		usage:        options.Usage,
 		limits:       options.Limits,
 		blocks:       options.Blocks,
+		publicURL:    options.PublicURL,
 		cookie:       sessionCookie{secure: strings.HasPrefix(options.PublicURL, "https:")},
 	}}
 	if a.public, err = a.publicAPI(a.service); err != nil {

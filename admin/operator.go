@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -32,20 +31,9 @@ type State struct {
 	Users     int       `json:"users" doc:"How many users there are; with none, nobody can sign in."`
 }
 
-// BlockInfo is a blocked address or network.
-type BlockInfo struct {
-	Address  string    `json:"address" doc:"An IPv4 address or an IPv6 network."`
-	Failures int       `json:"failures" doc:"Failures that led to the block."`
-	Until    time.Time `json:"until" doc:"When the block ends by itself."`
-}
-
 type passwordRequest struct {
 	Name     string `json:"name" minLength:"1" maxLength:"254" doc:"User name or address."`
 	Password string `json:"password" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
-}
-
-type unblockRequest struct {
-	Address string `json:"address" minLength:"1" maxLength:"64" doc:"An address, or a network as the list of blocks shows it."`
 }
 
 func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
@@ -58,7 +46,12 @@ func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
 	registerUsers(operator, s)
 	registerOwnedKeys(operator, s)
 	registerKey(operator, s)
-	a.registerBlocks(operator)
+	registerUsage(operator, s)
+	registerExplain(operator, s)
+	registerAudit(operator, s)
+	registerPeople(operator, s)
+	registerInvitations(operator, s)
+	registerBlocks(operator, s, operatorBlocks+"/")
 	started := s.now().UTC()
 	register(operator, operation{id: "state", method: http.MethodGet, path: operatorState, summary: "State of the server"},
 		func(ctx context.Context, _ *nothing) (*answer[State], error) {
@@ -103,48 +96,6 @@ func registerUsers(operator *api, s *service) {
 	})
 }
 
-func (a *Admin) registerBlocks(operator *api) {
-	blocks := a.options.Blocks
-	register(operator, operation{
-		id: "list-blocks", method: http.MethodGet, path: operatorBlocks, summary: "List the blocked addresses",
-		codes: []string{CodeNotImplemented},
-	}, func(ctx context.Context, _ *nothing) (*list[BlockInfo], error) {
-		if blocks == nil {
-			return nil, newProblem(CodeNotImplemented)
-		}
-		blocked, err := blocks.ListBlocks(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("listing blocked addresses: %w", err)
-		}
-		infos := make([]BlockInfo, len(blocked))
-		for i, block := range blocked {
-			infos[i] = BlockInfo{apikey.FormatAddressPrefix(block.Prefix), block.Failures, block.Until.UTC()}
-		}
-		return &list[BlockInfo]{infos}, nil
-	})
-	register(operator, operation{
-		id: "unblock", method: http.MethodPost, path: operatorUnblock, summary: "Unblock an address and forget its failures",
-		status: http.StatusNoContent, codes: []string{CodeNotFound, CodeNotImplemented},
-	}, func(ctx context.Context, request *input[unblockRequest]) (*nothing, error) {
-		if blocks == nil {
-			return nil, newProblem(CodeNotImplemented)
-		}
-		prefix, err := apikey.ParseAddressPrefix(request.Body.Address)
-		if err != nil {
-			return nil, invalidField("address", err.Error())
-		}
-		found, err := blocks.Unblock(ctx, prefix.Addr())
-		if err != nil {
-			return nil, fmt.Errorf("unblocking an address: %w", err)
-		}
-		if !found {
-			return nil, newProblem(CodeNotFound)
-		}
-		a.service.log(ctx, operatorActor, "address unblocked", "blocked", prefix)
-		return nil, nil
-	})
-}
-
 // registerBackup adds the backup by hand, since an operation of huma would be
 // ended after the time that other requests have.
 func (a *Admin) registerBackup(operator *api) {
@@ -178,6 +129,10 @@ func (a *Admin) backup(w http.ResponseWriter, r *http.Request, operator *api) {
 	switch {
 	case err == nil:
 		a.service.log(r.Context(), operatorActor, "store backed up", "bytes", size)
+		event := store.Event{By: operatorActor.audited(a.service.now()), Action: store.ActionBackup, TargetKind: store.TargetStore}
+		if err := a.service.store.AppendEvent(r.Context(), &event); err != nil {
+			a.service.logger.ErrorContext(r.Context(), "writing a backup to the audit log", "error", err)
+		}
 	case out.n == 0:
 		writeProblem(w, operator.refuse(r.Context(), "backup", err))
 	default:

@@ -280,7 +280,7 @@ func TestOperatorDescription(t *testing.T) {
 	h := newHarness(t, nil)
 	w := httptest.NewRecorder()
 	h.admin.Operator().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://operator/operator/v1/openapi.json", nil))
-	for _, path := range []string{"users", "users/password", "keys", "keys/delete/", "blocks", "blocks/remove", "state", "store/backup"} {
+	for _, path := range []string{"users", "users/password", "keys", "keys/delete/", "blocks/", "blocks/remove/", "state", "store/backup"} {
 		if !strings.Contains(w.Body.String(), fmt.Sprintf("%q", "/operator/v1/"+path)) {
 			t.Errorf("%s is not described", path)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +124,7 @@ type Options struct {
 	// Strict says that Checks take every key for a strict one.
 	Strict bool
 	// LimitStatus is what a call over its key's limit is answered with, as
-	// explanations say. Zero: 429.
+	// explanations say. Zero: 403.
 	LimitStatus int
 	// Dashboard answers what is not below /api/ and has no route. Nil: nothing
 	// does.
@@ -188,7 +189,7 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("admin options: Passwords: %w", err)
 	}
 	if o.LimitStatus == 0 {
-		o.LimitStatus = http.StatusTooManyRequests
+		o.LimitStatus = http.StatusForbidden
 	}
 	if o.PublicURL == "" && o.ListenAddress != "" {
 		o.PublicURL = "http://" + o.ListenAddress
@@ -237,4 +238,14 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	}
 	return server
+}
+
+// hosts returns the names that clients may use: those that are allowed and
+// that of the public URL.
+func (o *Options) hosts() []string {
+	hosts := slices.Clone(o.AllowedHosts)
+	if u, err := url.Parse(o.PublicURL); err == nil && u.Hostname() != "" {
+		hosts = append(hosts, u.Hostname())
+	}
+	return hosts
 }

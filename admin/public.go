@@ -39,12 +39,21 @@ func (a *Admin) publicAPI(s *service) (http.Handler, error) {
 	registerLogin(public, s)
 	registerOwnKeys(public, s)
 	registerKey(public, s)
+	registerUsage(public, s)
+	registerExplain(public, s)
+	registerOwnSessions(public, s)
+	registerAudit(public, s)
+	registerUserList(public, s)
+	registerPeople(public, s)
+	registerInvitations(public, s)
+	registerAccept(public, s)
+	registerBlocks(public, s, public.base+"blocked/")
 	a.registerHealth(public)
 	if err := public.serveDescription("/openapi"); err != nil {
 		return nil, err
 	}
 	public.adapter.finish()
-	hosts := newHostGuard(a.options.AllowedHosts, a.options.ListenAddress)
+	hosts := newHostGuard(a.options.hosts(), a.options.ListenAddress)
 	protection := guards{logger: s.logger, addressHeader: a.options.ClientAddressHeader, hosts: &hosts}
 	return protection.protect(public.adapter), nil
 }

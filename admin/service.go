@@ -27,6 +27,7 @@ type service struct {
 	limits       Limits // may be nil
 	blocks       Blocks // may be nil
 	cookie       sessionCookie
+	publicURL    string // without a slash at its end
 	seen         seenSessions
 	// changing is held while a password hash is replaced, so that a hash
 	// made from an old password never takes the place of a new one.
