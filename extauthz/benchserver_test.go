@@ -63,8 +63,6 @@ func serveBench(kind string, in io.Reader, out io.Writer) error {
 			options = append(options, grpc.NumStreamWorkers(uint32(n)))
 		case "write":
 			options = append(options, grpc.WriteBufferSize(n<<10))
-		case "shared":
-			options = append(options, grpc.SharedWriteBuffer(true))
 		case "read":
 			options = append(options, grpc.ReadBufferSize(n<<10))
 		case "window":
@@ -105,13 +103,20 @@ func serveBench(kind string, in io.Reader, out io.Writer) error {
 	fmt.Fprintln(out, listener.Addr())
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
-		var usage syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		spent, err := cpuTime()
+		if err != nil {
 			return err
 		}
-		fmt.Fprintln(out, usage.Utime.Nano()+usage.Stime.Nano())
+		fmt.Fprintln(out, spent.Nanoseconds())
 	}
 	return lines.Err()
+}
+
+// cpuTime returns what this process has spent.
+func cpuTime() (time.Duration, error) {
+	var usage syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), err
 }
 
 // benchSecret is the key of [envoyCheck].

@@ -87,7 +87,7 @@ func (c *wireCheck) unmarshal(data []byte) error {
 func (*wireCheck) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[CheckRequest]") }
 
 // handleCheck is the Check method of a server with a [checkCodec].
-func handleCheck(service any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+func handleCheck(service any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // gRPC's order
 	s := service.(*Server) //nolint:forcetypeassert // it is registered by NewGRPCServer
 	if interceptor == nil {
 		check := s.newCheck()

@@ -8,7 +8,7 @@
 //		Keys: cache, Limiter: limiter, Blocker: table,
 //	})
 //	server, err := extauthz.NewServer(authorizer, extauthz.Options{})
-//	server.Register(grpcServer)
+//	grpcServer := extauthz.NewGRPCServer(server)
 //
 // Everything that decides is local: a Check that finds its key in memory waits
 // for nothing.
