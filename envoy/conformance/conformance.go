@@ -86,7 +86,10 @@ type Step struct {
 	Body string
 	// Other sends it from another address than {address}.
 	Other bool
-	Want  Want
+	// Keep is the placeholder by which later steps call the key that the
+	// answer shows. Empty: none is.
+	Keep string
+	Want Want
 }
 
 // Want is what must come of a request.

@@ -119,7 +119,16 @@ func (r *run) step(ctx context.Context, step *Step) error {
 		return err
 	}
 	r.answers = append(r.answers, *answer)
-	return r.judge(step, answer)
+	if err := r.judge(step, answer); err != nil || step.Keep == "" {
+		return err
+	}
+	var shown struct{ Key string }
+	if err := json.Unmarshal([]byte(answer.Body), &shown); err != nil || shown.Key == "" {
+		return fmt.Errorf("expected the answer to show a key: %w", err)
+	}
+	r.values[step.Keep] = shown.Key
+	r.secrets = append(r.secrets, step.Keep)
+	return nil
 }
 
 func orText(text, fallback string) string {

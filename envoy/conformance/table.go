@@ -12,6 +12,7 @@ func Groups() []Group {
 		{Name: "promises", Settings: defaults(), Cases: concat(keyCases(), originCases(), addressCases(), limitCases())},
 		{Name: "blocks", Settings: defaults(), Cases: blockCases()},
 		{Name: "admin", Settings: defaults(), Cases: adminCases()},
+		{Name: "life", Settings: defaults(), Cases: concat(lifeCases(), scopeCases(), metadataCases())},
 		{Name: "credentials", Settings: defaults(), Cases: credentialCases()},
 		{Name: "identity", Settings: defaults(), Cases: identityCases()},
 		{Name: "paths", Settings: defaults(), Cases: concat(pathCases(), methodCases())},
@@ -96,7 +97,7 @@ func upstream(s Step, rules ...string) Step {
 // admin is a call of the admin API with a session.
 func admin(request, body string, status int, answer string) Step {
 	headers := []string{"Authorization: Bearer {token}"}
-	if strings.HasPrefix(request, "POST") {
+	if strings.HasPrefix(request, "POST") || strings.HasPrefix(request, "PATCH") {
 		headers = append(headers, "Content-Type: application/json")
 	}
 	return Step{Request: request, Headers: headers, Body: body, Want: Want{Status: status, Local: true, Body: answer}}
