@@ -122,7 +122,7 @@ func (c *grpcConn) prepare() error {
 		block.Reset()
 		for _, field := range [][2]string{
 			{":method", "POST"}, {":scheme", "http"}, {":path", authv3.Authorization_Check_FullMethodName}, {":authority", "authz"},
-			{"te", "trailers"}, {"grpc-timeout", "250m"}, {"content-type", "application/grpc"},
+			{"te", "trailers"}, {"grpc-timeout", "10S"}, {"content-type", "application/grpc"},
 		} {
 			err = errors.Join(err, encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
 		}
