@@ -205,8 +205,8 @@ func (a *Authorizer) decide(ctx context.Context, request *apikey.Request, now ti
 		return Outcome{}, fmt.Errorf("finding a key: %w", err)
 	}
 	// The secret before a rotation is found for longer than it answers.
-	if err != nil || !key.Answers(&hash, now) { //nolint:nilerr // that there is none is the decision
-		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil
+	if err != nil || !key.Answers(&hash, now) {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil //nolint:nilerr // that there is none is the decision
 	}
 	request.Now = now
 	if a.strict {
