@@ -111,7 +111,7 @@ func change(ctx context.Context, client *admin.OperatorClient, last apikey.KeyID
 		return 0, err
 	}
 	created, err := client.CreateKey(ctx, admin.OwnedKey{Owner: owner, NewKey: admin.NewKey{Name: "made-meanwhile"}})
-	return apikey.KeyID(created.ID), err
+	return created.ID, err
 }
 
 // pacedMiB is how much is copied a second by a backup that takes its time.
@@ -125,7 +125,7 @@ func backUp(ctx context.Context, client *admin.OperatorClient, perSecond int) (i
 	for {
 		_, err := client.Backup(ctx, to)
 		if ctx.Err() != nil {
-			return to.n >> 20, nil
+			return to.n >> 20, nil //nolint:nilerr // it was told to end
 		}
 		if err != nil {
 			return 0, err

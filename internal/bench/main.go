@@ -99,7 +99,7 @@ func parseSettings(args []string) (*settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&s.program, "program", "bin/tokenkit-authz", "the program to measure")
 	flags.BoolVar(&s.short, "short", false, "the comparison only, in less than 50 seconds")
-	flags.IntVar(&s.rounds, "rounds", 0, "rounds of each part; 0: 7, 11 with -short")
+	flags.IntVar(&s.rounds, "rounds", 0, "rounds of each part; 0: 7, 9 with -short")
 	flags.DurationVar(&s.duration, "duration", 0, "how long each case is measured in each round; 0: 2s, 450ms with -short")
 	flags.IntVar(&s.concurrency, "concurrency", 1, "worker threads of Envoy")
 	flags.DurationVar(&s.limit, "limit", 0, "give up after this time; 0: 46s with -short, else an hour")
@@ -130,7 +130,7 @@ func parseSettings(args []string) (*settings, error) {
 func (s *settings) defaults() {
 	rounds, duration := 7, 2*time.Second
 	if s.short { // many short rounds: what disturbs one of them is soon over
-		rounds, duration = 11, 450*time.Millisecond
+		rounds, duration = 9, 450*time.Millisecond
 	}
 	if s.rounds == 0 {
 		s.rounds = rounds
