@@ -29,6 +29,8 @@ type Sources struct {
 	LastUsed func() store.LastUsedStats
 	// Decisions are those of a [DecisionLog].
 	Decisions func() DecisionLogStats
+	// Traces are those of [Traces].
+	Traces func() TracesStats
 }
 
 func (s *Sources) groups() []*group {
@@ -50,6 +52,9 @@ func (s *Sources) groups() []*group {
 	}
 	if s.Decisions != nil {
 		groups = append(groups, decisionLogGroup(s.Decisions))
+	}
+	if s.Traces != nil {
+		groups = append(groups, tracesGroup(s.Traces))
 	}
 	return groups
 }
@@ -83,6 +88,7 @@ func Describe() []Metric {
 		Usage:     func() usage.Stats { return usage.Stats{} },
 		LastUsed:  func() store.LastUsedStats { return store.LastUsedStats{} },
 		Decisions: func() DecisionLogStats { return DecisionLogStats{} },
+		Traces:    func() TracesStats { return TracesStats{} },
 	}
 	all := describe(every.groups())
 	for _, m := range NewChecks().metrics() {

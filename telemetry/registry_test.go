@@ -35,6 +35,7 @@ func every() Sources {
 		Usage:     func() usage.Stats { return usage.Stats{Waiting: 1, Unfolded: 2, Dropped: 3, Failures: 4} },
 		LastUsed:  func() store.LastUsedStats { return store.LastUsedStats{Waiting: 1, Dropped: 2} },
 		Decisions: func() DecisionLogStats { return DecisionLogStats{Written: 1, Failed: 2, Dropped: 3, Waiting: 4} },
+		Traces:    func() TracesStats { return TracesStats{Sent: 1, Failed: 2} },
 	}
 }
 
@@ -99,6 +100,8 @@ func TestMetricsOfSources(t *testing.T) {
 		`decision_log_lines_total{result="failed"} 2`,
 		`decision_log_lines_total{result="dropped"} 3`,
 		`decision_log_waiting_bytes 4`,
+		`trace_spans_total{result="sent"} 1`,
+		`trace_spans_total{result="failed"} 2`,
 	} {
 		if !slices.Contains(lines, namespace+want) {
 			t.Errorf("not there: %s", want)

@@ -123,6 +123,15 @@ func decisionLogGroup(stats func() DecisionLogStats) *group {
 	}}
 }
 
+func tracesGroup(stats func() TracesStats) *group {
+	spans := counter("trace_spans_total", "Spans by result: sent, or failed where the collector did not take them.", "result")
+	return &group{[]*metric{spans}, func(send sender) {
+		s := stats()
+		send(spans, float64(s.Sent), "sent")
+		send(spans, float64(s.Failed), "failed")
+	}}
+}
+
 func lastUsedGroup(stats func() store.LastUsedStats) *group {
 	waiting := gauge("last_used_waiting", "Keys whose last use is not written yet.")
 	dropped := counter("last_used_dropped_total", "Uses that were not noted for want of room.")
