@@ -232,11 +232,13 @@ func (s *Server) answer(ctx context.Context, v *view, a *answer) error {
 
 // decide returns what is decided, or the gRPC error to answer with.
 func (s *Server) decide(ctx context.Context, request *parsed) (Outcome, error) {
-	authorize := s.authorizer.Authorize
-	if request.explain {
-		authorize = s.authorizer.Explain
+	var outcome Outcome
+	var err error
+	if request.explain { // through a variable, the request would be allocated
+		outcome, err = s.authorizer.Explain(ctx, &request.Request)
+	} else {
+		outcome, err = s.authorizer.Authorize(ctx, &request.Request)
 	}
-	outcome, err := authorize(ctx, &request.Request)
 	switch {
 	case err == nil:
 		return outcome, nil
