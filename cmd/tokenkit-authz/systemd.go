@@ -13,8 +13,9 @@ import (
 // The names by which systemd passes sockets on (FileDescriptorName= of a
 // socket unit).
 const (
-	systemdCheck = "grpc"  // for Check calls, TCP or Unix
-	systemdAdmin = "admin" // for the admin API
+	systemdCheck   = "grpc"    // for Check calls, TCP or Unix
+	systemdAdmin   = "admin"   // for the admin API
+	systemdMetrics = "metrics" // for Prometheus
 )
 
 // inherited returns the sockets that systemd has opened for the service, which
@@ -50,12 +51,15 @@ func (l *listeners) adopt(name string, socket net.Listener) error {
 		place = &l.grpcSocket
 	case name == systemdCheck:
 		place = &l.grpc
-	case name == systemdAdmin && socket.Addr().Network() == "tcp":
-		place = &l.admin
 	case name == systemdAdmin:
-		return errors.New("expected a TCP socket")
+		place = &l.admin
+	case name == systemdMetrics:
+		place = &l.metrics
 	default:
-		return fmt.Errorf("expected FileDescriptorName=%s or FileDescriptorName=%s", systemdCheck, systemdAdmin)
+		return fmt.Errorf("expected FileDescriptorName=%s, %s or %s", systemdCheck, systemdAdmin, systemdMetrics)
+	}
+	if name != systemdCheck && socket.Addr().Network() != "tcp" {
+		return errors.New("expected a TCP socket")
 	}
 	if *place != nil {
 		return errors.New("expected one of its kind")

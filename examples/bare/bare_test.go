@@ -165,7 +165,7 @@ func listenForNotices(t *testing.T) (path string, next func() string) {
 func refuse(t *testing.T, program string) {
 	for _, c := range []struct{ name, names, want string }{
 		{"another name", "http", `socket "http" of systemd`},
-		{"no name", "", `expected FileDescriptorName=grpc or FileDescriptorName=admin`},
+		{"no name", "", `expected FileDescriptorName=grpc, admin or metrics`},
 		{"two of a kind", "grpc:grpc", "expected one of its kind"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

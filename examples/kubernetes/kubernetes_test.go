@@ -164,7 +164,7 @@ func TestProgramServesAsTheManifestSays(t *testing.T) {
 	args = slices.DeleteFunc(args[1:], func(arg string) bool {
 		return strings.HasPrefix(arg, "--data=") || strings.HasPrefix(arg, "--log-format=")
 	})
-	args = append(args, "--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain=0")
+	args = append(args, "--grpc-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--drain=0")
 	service := exampletest.Serve(t, exampletest.Build(t), args...)
 
 	probe := container.ReadinessProbe.GRPC
