@@ -124,6 +124,7 @@ func register[I, O any](a *api, op operation, handle func(context.Context, *I) (
 		codes = append(codes, CodeCrossOrigin)
 	}
 	if hasParameters[I]() {
+		full.Middlewares = append(full.Middlewares, a.refuseEmpty)
 		codes = append(codes, CodeInvalidRequest)
 	}
 	if hasBody[I]() {
@@ -271,16 +272,6 @@ func (a *api) describe(op *huma.Operation, codes []string) {
 }
 
 var problemGoType = reflect.TypeFor[Problem]()
-
-// hasParameters reports whether an operation takes any from its path or query.
-func hasParameters[I any]() bool {
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[I]()) {
-		if field.Tag.Get("path") != "" || field.Tag.Get("query") != "" {
-			return true
-		}
-	}
-	return false
-}
 
 func hasBody[I any]() bool {
 	_, found := reflect.TypeFor[I]().FieldByName("Body")

@@ -91,19 +91,11 @@ type AuditQuery struct {
 
 func (q *AuditQuery) values() url.Values {
 	values := url.Values{}
-	for name, value := range map[string]string{"actor": q.Actor, "action": q.Action, "target": q.Target} {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
+	setText(values, map[string]string{"actor": q.Actor, "action": q.Action, "target": q.Target})
+	setTimes(values, q.From, q.To)
 	for name, value := range map[string]int64{"before": q.Before, "limit": int64(q.Limit), "target_id": q.TargetID} {
 		if value != 0 {
 			values.Set(name, strconv.FormatInt(value, 10))
-		}
-	}
-	for name, value := range map[string]time.Time{"from": q.From, "to": q.To} {
-		if !value.IsZero() {
-			values.Set(name, value.UTC().Format(time.RFC3339Nano))
 		}
 	}
 	return values

@@ -29,7 +29,7 @@ func (s *service) registerExport(a *api, path string) {
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One event in each line, the newest first.", Content: map[string]*huma.MediaType{jsonLines: {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
-		Middlewares: huma.Middlewares{a.admit(maySeeAll)},
+		Middlewares: huma.Middlewares{a.admit(maySeeAll), a.refuseEmpty},
 	}
 	codes := []string{CodeInvalidRequest, CodeStorageUnavailable, CodeStorageDamaged}
 	if a.operator == nil {

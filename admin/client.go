@@ -136,7 +136,12 @@ func (c *OperatorClient) call(ctx context.Context, method, path string, in, out 
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
+	return decode(response.Body, out)
+}
+
+// decode reads an answer into out.
+func decode(body io.Reader, out any) error {
+	if err := json.NewDecoder(body).Decode(out); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	return nil

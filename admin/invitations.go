@@ -63,7 +63,7 @@ type (
 	}
 	acceptRequest struct {
 		Token    string `json:"token" minLength:"1" maxLength:"100" doc:"What follows # in the invitation's link." writeOnly:"true"`
-		Password string `json:"password" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
+		Password string `json:"password" minLength:"12" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
 	}
 )
 

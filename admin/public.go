@@ -49,6 +49,8 @@ func (a *Admin) publicAPI(s *service) (http.Handler, error) {
 	registerAccept(public, s)
 	registerBlocks(public, s, public.base+"blocked/")
 	a.registerHealth(public)
+	public.linkKeys(public.base+"create-api-key/", http.MethodPost, "201", "/id")
+	public.linkKeys(public.keys, http.MethodGet, "200", "/0/id")
 	if err := public.serveDescription("/openapi"); err != nil {
 		return nil, err
 	}

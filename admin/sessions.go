@@ -32,7 +32,7 @@ type RevokedSessions struct {
 
 type passwordChange struct {
 	Current string `json:"current_password" minLength:"1" maxLength:"1024" writeOnly:"true"`
-	New     string `json:"new_password" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
+	New     string `json:"new_password" minLength:"12" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
 }
 
 func registerOwnSessions(public *api, s *service) {
