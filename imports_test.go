@@ -24,7 +24,7 @@ func TestImports(t *testing.T) {
 		"extauthz/limit":     {own: []string{"apikey"}},
 		"extauthz/block":     {own: []string{"apikey"}},
 		"extauthz/statefile": {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
-		"telemetry":          {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/block", "store", "usage"}, others: []string{"github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
+		"telemetry":          {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/block", "store", "usage"}, others: []string{"github.com/go-json-experiment/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
 		"usage":              {own: []string{"apikey"}},
 		"usage/usagefile":    {own: []string{"apikey", "usage", "internal/boltfile"}},
 		"store":              {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tokenkithq/authz/telemetry"
 )
 
 func newConfig(std streams) *cobra.Command {
@@ -67,11 +69,17 @@ func (s *settings) check() error {
 		name string
 		good bool
 	}{
-		{"drain", s.drain >= 0}, {"stop_deadline", s.stopDeadline > 0}, {"session_ttl", s.sessionTTL > 0},
+		{"log_denials", s.logDenials >= 0}, {"drain", s.drain >= 0}, {"stop_deadline", s.stopDeadline > 0}, {"session_ttl", s.sessionTTL > 0},
 		{"cache_keys", s.cacheKeys > 0}, {"cache_missing", s.cacheMissing > 0},
+		{"decision_log_one_in", s.decisionLogOneIn > 0},
 	} {
 		if !positive.good {
 			return fmt.Errorf("%s: expected more than nothing", positive.name)
+		}
+	}
+	if s.otlpEndpoint != "" {
+		if err := telemetry.CheckEndpoint(s.otlpEndpoint); err != nil {
+			return fmt.Errorf("otlp_endpoint: %w", err)
 		}
 	}
 	return s.checkServers(logger)

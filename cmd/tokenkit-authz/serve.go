@@ -32,6 +32,7 @@ as unhealthy for --drain, end the calls under way and save everything.`,
 			if err != nil {
 				return err
 			}
+			s.out = std.out
 			return serve(cmd.Context(), &s, logger)
 		},
 	}
@@ -165,7 +166,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loopCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	loops, loopCtx := errgroup.WithContext(loopCtx)
-	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.admin.Run} {
+	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}
 	servers, serverCtx := errgroup.WithContext(ctx)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
@@ -99,7 +100,7 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if err := v.openUsage(ctx); err != nil {
 		return nil, err
 	}
-	if err := v.openWatch(); err != nil {
+	if err := v.openWatch(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.buildServers(); err != nil {
@@ -124,6 +125,7 @@ func (v *service) buildServers() error {
 	options := extauthz.AuthorizerOptions{
 		Keys: v.cache, Limiter: v.limiter, Blocker: v.table, Uses: v.uses,
 		Strict: v.settings.strict, Uncounted: uncounted, Logger: v.logger,
+		LoggedPerSecond: v.settings.loggedPerSecond(),
 	}
 	if v.usage != nil {
 		options.Recorder = v.usage
@@ -151,6 +153,9 @@ func (v *service) buildServers() error {
 	v.health = health.NewServer()
 	v.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(v.grpc, v.health)
+	if v.settings.grpcReflection {
+		reflection.Register(v.grpc)
+	}
 
 	board, err := dashboard.New(dashboard.Options{APIURL: v.settings.apiURL, Version: versionText()})
 	if err != nil {
@@ -202,6 +207,9 @@ func (v *service) close(ctx context.Context) error {
 	if v.state != nil {
 		step("closing the state file", v.state.Close())
 	}
+	if v.watch.decisions != nil {
+		step("closing the decision log", v.watch.decisions.Close())
+	}
 	if v.usage != nil {
 		step("saving usage", v.usage.Close(ctx))
 	}
@@ -213,6 +221,9 @@ func (v *service) close(ctx context.Context) error {
 	}
 	if v.keys != nil {
 		step("closing the key store", v.keys.Close())
+	}
+	if v.watch.traces != nil { // last, since a collector may be slow
+		v.closeTraces(ctx)
 	}
 	return errors.Join(all...)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -21,10 +22,18 @@ import (
 // settings are what serve can be told. Their flags are the one list of their
 // names and defaults.
 type settings struct {
-	config   string
-	data     string
-	logLevel string
-	logForm  string
+	config     string
+	data       string
+	logLevel   string
+	logForm    string
+	logDenials int
+	out        io.Writer // standard output
+
+	decisionLog        string
+	decisionLogDenials bool
+	decisionLogOneIn   uint32
+	otlpEndpoint       string
+	grpcReflection     bool
 
 	grpcListen    string
 	grpcSocket    string
@@ -75,6 +84,12 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	s.dataFlags(f)
 	f.StringVar(&s.logLevel, "log-level", "info", "least level to log: debug, info, warn or error")
 	f.StringVar(&s.logForm, "log-format", "text", "form of log lines: text or json")
+	f.IntVar(&s.logDenials, "log-denials", 10, "how many denials a second are logged for each reason, and how many faults; 0: all")
+	f.StringVar(&s.decisionLog, "decision-log", "", "file to add a line of JSON to for each Check, or - for standard output; empty: none")
+	f.BoolVar(&s.decisionLogDenials, "decision-log-denials-only", false, "leave allowed Checks out of the decision log")
+	f.Uint32Var(&s.decisionLogOneIn, "decision-log-one-in", 1, "log about one in this many allowed Checks")
+	f.StringVar(&s.otlpEndpoint, "otlp-endpoint", "", "collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317; empty: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none")
+	f.BoolVar(&s.grpcReflection, "grpc-reflection", false, "describe the gRPC services to clients that ask, such as grpcurl")
 
 	f.StringVar(&s.grpcListen, "grpc-listen", "127.0.0.1:9001", "address for Envoy's Check calls; empty: none")
 	f.StringVar(&s.grpcSocket, "grpc-socket", "", "Unix socket for Envoy's Check calls; empty: none")
@@ -189,8 +204,9 @@ func (s *settings) serverOptions(logger *slog.Logger) (extauthz.Options, error) 
 
 			Metadata: strings.ToLower(s.headerMeta),
 		},
-		LimitStatus: s.limitStatus,
-		Logger:      logger,
+		LimitStatus:     s.limitStatus,
+		ObserveRequests: s.decisionLog != "",
+		Logger:          logger,
 	}, nil
 }
 

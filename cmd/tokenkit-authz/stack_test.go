@@ -65,6 +65,7 @@ func (m tests) Run() int {
 }
 
 func TestMain(m *testing.M) {
+	syscall.Umask(0o077) // data folders that tests make are for their owner only
 	testscript.Main(tests{m}, map[string]func(){"tokenkit-authz": main})
 }
 
@@ -74,6 +75,7 @@ type server struct {
 	metrics           string // empty: none
 	cmd               *exec.Cmd
 	logs              *logBuffer
+	out               bytes.Buffer // to be read once it has ended
 	exited            chan error
 }
 
@@ -127,6 +129,7 @@ func startServer(t testing.TB, data string, args ...string) *server {
 	}}
 	args = append([]string{"serve", "--data", data, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--drain", "0"}, args...)
 	s.cmd = exec.Command(binary(t), args...)
+	s.cmd.Stdout = &s.out
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,7 +58,7 @@ func scrape(t testing.TB, s *server) string {
 
 // What the service did can be scraped, and says nothing of whose key it was.
 func TestMetrics(t *testing.T) {
-	s := startServer(t, t.TempDir(), "--metrics-listen", "127.0.0.1:0")
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--metrics-listen", "127.0.0.1:0")
 	command(t, testPassword+"\n", "user", "add", "alice", "--data", s.data)
 	key := createKeyOffline(t, s.data, "named-web", "--owner", "alice", "--rate-limit", "3")
 	checks := newGRPCClient(t, s)
@@ -97,7 +102,62 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricsAreOff(t *testing.T) {
-	if s := startServer(t, t.TempDir()); s.metrics != "" {
+	if s := startServer(t, filepath.Join(t.TempDir(), "data")); s.metrics != "" {
 		t.Errorf("metrics are served on %s", s.metrics)
+	}
+}
+
+// The decision log has a line for each Check, and no key, in a file or on
+// standard output.
+func TestDecisionLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "decisions.log")
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--decision-log", path, "--log-denials", "2")
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", s.data)
+	key := createKeyOffline(t, s.data, "web", "--owner", "alice")
+	checks := newGRPCClient(t, s)
+	checks.check(t, "192.0.2.1", key.Key)
+	for range 5 {
+		checks.check(t, "192.0.2.2", "nonsense")
+	}
+	if got, _ := ask(t, s, key.Key); !got.Allowed { // explaining is not logged
+		t.Errorf("explained as %+v", got)
+	}
+	s.stop(t)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(text)) {
+		var read struct {
+			Result, Reason, Address, Method, Path string
+			KeyID                                 int64  `json:"key_id"`
+			KeyName                               string `json:"key_name"`
+		}
+		if err := json.Unmarshal([]byte(line), &read); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		got = append(got, fmt.Sprint(read))
+	}
+	denied := "{denied malformed_key 192.0.2.2 GET /things 0 }"
+	if want := []string{"{allowed allowed 192.0.2.1 GET /things 1 web}", denied, denied, denied, denied, denied}; !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for what, log := range map[string]string{"the decision log": string(text), "the log": s.logs.String()} {
+		if strings.Contains(log, key.Key) {
+			t.Errorf("the key is in %s", what)
+		}
+	}
+	if n := strings.Count(s.logs.String(), "check denied"); n > 4 { // two in each of two seconds at most
+		t.Errorf("%d denials are logged", n)
+	}
+}
+
+func TestDecisionLogOnStandardOutput(t *testing.T) {
+	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--decision-log", "-")
+	newGRPCClient(t, s).check(t, "192.0.2.1", "")
+	s.stop(t)
+	if text := s.out.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `"reason":"missing_key"`) {
+		t.Errorf("standard output: %q", text)
 	}
 }
