@@ -58,16 +58,20 @@ type grpcLoop struct {
 
 func runGRPC(j Job, keys *keys) (*Result, error) {
 	l := &grpcLoop{measured: measured{job: j}, keys: keys}
-	begin := time.Now().Add(j.Warmup)
-	l.until = begin.Add(j.Duration)
-	failed := make(chan error, j.Connections)
-	var running sync.WaitGroup
-	for range j.Connections {
+	conns := make([]*grpcConn, j.Connections)
+	for i := range conns {
 		c, err := l.connect()
 		if err != nil {
 			return nil, fmt.Errorf("connecting to %s: %w", j.Address, err)
 		}
 		defer func() { _ = c.conn.Close() }()
+		conns[i] = c
+	}
+	begin := time.Now().Add(j.Warmup)
+	l.until = begin.Add(j.Duration)
+	failed := make(chan error, len(conns))
+	var running sync.WaitGroup
+	for _, c := range conns {
 		running.Go(func() {
 			if err := c.run(); err != nil {
 				failed <- fmt.Errorf("calling %s: %w", j.Address, err)
