@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,18 +15,27 @@ import (
 // seenSessions keeps what is written, and fails as it is told to.
 type seenSessions struct {
 	store.Sessions
+	mu     sync.Mutex
 	writes int
 	seen   map[store.SessionID]time.Time
 	err    error
 }
 
 func (s *seenSessions) TouchSessions(_ context.Context, seen map[store.SessionID]time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}
 	s.writes++
 	maps.Copy(s.seen, seen)
 	return nil
+}
+
+func (s *seenSessions) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 func TestLastSeen(t *testing.T) {
@@ -57,7 +67,7 @@ func TestLastSeen(t *testing.T) {
 		wait()
 		wants(1, map[store.SessionID]time.Time{one: noon.Add(2 * time.Second)})
 
-		sessions.err = store.ErrUnavailable
+		sessions.fail(store.ErrUnavailable)
 		l.Touch(two, noon.Add(5*time.Second))
 		wait()
 		if reports != 1 {
@@ -66,7 +76,7 @@ func TestLastSeen(t *testing.T) {
 		l.Touch(two, noon.Add(4*time.Second))
 		l.Touch(one, noon.Add(6*time.Second))
 		l.Touch(three, noon) // one too many
-		sessions.err = nil
+		sessions.fail(nil)
 		wait()
 		wants(2, map[store.SessionID]time.Time{one: noon.Add(6 * time.Second), two: noon.Add(5 * time.Second)})
 
@@ -79,7 +89,7 @@ func TestLastSeen(t *testing.T) {
 			t.Errorf("flushing at the end: %v", err)
 		}
 		l.Touch(one, noon.Add(time.Hour))
-		sessions.err = store.ErrClosed
+		sessions.fail(store.ErrClosed)
 		if err := l.Run(t.Context()); !errors.Is(err, store.ErrClosed) {
 			t.Errorf("on a closed store: %v", err)
 		}
