@@ -1,7 +1,7 @@
 // The page that an invitation's link opens. The token stands behind the # of
 // the address, which browsers never send to a server.
 import { fill, h } from './dom.js';
-import { post } from './api.js';
+import { post, Problem } from './api.js';
 import { go } from './router.js';
 import { signIn } from './session.js';
 import { field, form, newPassword } from './form.js';
@@ -29,7 +29,10 @@ export async function showInvitation(main) {
         again.focus();
         return;
       }
-      const { name } = await post('accept-invitation/', { token, password: password.value }, { quiet: true });
+      const { name } = await post('accept-invitation/', { token, password: password.value }, { quiet: true }).catch((error) => {
+        if (error.status !== 404 && !error.errors?.some((/** @type {any} */ one) => one.location === 'body.token')) throw error;
+        throw new Problem({ status: 404, code: 'not_found', detail: 'This invitation was accepted or revoked, or has ended. Ask for a new one.' });
+      });
       await signIn(name, password.value);
       toast(`Welcome, ${name}`);
       await go('/settings/api-keys', true);

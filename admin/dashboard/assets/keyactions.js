@@ -4,7 +4,7 @@ import { patch, post } from './api.js';
 import { go } from './router.js';
 import { changesKey } from './session.js';
 import { confirm, openDialog } from './dialog.js';
-import { form } from './form.js';
+import { field, form } from './form.js';
 import { report, toast } from './toast.js';
 import { saveKey } from './savekey.js';
 import { localInput } from './format.js';
@@ -77,11 +77,12 @@ const longest = 30 * 86_400;
 /** @param {Key} key @param {() => void} changed */
 function rotate(key, changed) {
   const own = h('input', {
-    type: 'datetime-local', name: 'until', 'aria-label': 'The old value works until', value: localInput(Date.now() + 7 * 86_400_000), min: localInput(Date.now()),
-    max: localInput(Date.now() + longest * 1000), hidden: true,
+    type: 'datetime-local', value: localInput(Date.now() + 7 * 86_400_000), min: localInput(Date.now()), max: localInput(Date.now() + longest * 1000),
   });
+  const ownField = field('until', 'The old value works until', own, 'At most 30 days from now.');
+  ownField.hidden = true;
   const choices = graces.map(([value, text]) => {
-    const choice = h('input', { type: 'radio', name: 'grace', value, onchange: () => { own.hidden = value !== 'own'; } });
+    const choice = h('input', { type: 'radio', name: 'grace', value, onchange: () => { ownField.hidden = value !== 'own'; } });
     choice.checked = value === '86400';
     return h('label', null, choice, text);
   });
@@ -96,7 +97,7 @@ function rotate(key, changed) {
     saveKey(rotated, changed);
   },
   h('p', null, 'You get a new value for ', h('strong', null, key.name), '. Its settings, usage and limit stay: old and new value share one counter.'),
-  h('fieldset', { dataset: { field: 'grace_seconds' } }, h('legend', null, 'How long should the old value still work?'), choices, own, h('p.error')),
+  h('fieldset', { dataset: { field: 'grace_seconds' } }, h('legend', null, 'How long should the old value still work?'), choices, ownField, h('p.error')),
   key.previous_expires_at ? h('p.muted', null, `The value before, ${key.previous_hint}, ends at once.`) : null,
   h('footer', null, h('button.secondary', { type: 'button', onclick: () => dialog.close() }, 'Cancel'), h('button', { type: 'submit' }, 'Rotate key')));
   const dialog = openDialog({ title: 'Rotate key', body: [body] });

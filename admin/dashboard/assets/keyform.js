@@ -20,7 +20,7 @@ export function keyFields(key) {
     'Otherwise a request with an Origin header is checked by its origin only, and any other by its IP only.');
   const expiry = expiryField(key?.expires_at || null);
   const scopes = area(key?.scopes, 'GET,HEAD /api/tokens/\nreports:read');
-  const notes = h('textarea', { rows: 2, maxlength: 1000 });
+  const notes = h('textarea.prose', { rows: 2, maxlength: 1000 });
   notes.value = key?.notes || '';
   const metadata = metadataField(key?.metadata || {});
   return {

@@ -35,7 +35,7 @@ export function limitCard(key, signal) {
  */
 function show(body, limit) {
   if (!limit.limit) {
-    fill(body, h('p.big', null, 'No limit'), h('p.muted', null, 'This key may call as often as it likes. Edit it to set a limit.'));
+    fill(body, h('p.big', null, 'No limit'), h('p.muted', null, 'This key may call as often as it likes.'));
     return;
   }
   const full = limit.remaining === 0;

@@ -13,7 +13,7 @@ import { h } from './dom.js';
 export function table(caption, columns, rows) {
   const heads = columns.map((text) => h('th', { scope: 'col', role: 'columnheader' },
     text.startsWith('-') ? h('span.unseen', null, text.slice(1)) : text));
-  return h('div.table-box', { tabindex: '0', role: 'region', 'aria-label': caption }, h('table', { role: 'table', 'aria-label': caption },
+  return h('div.table-box', { tabindex: '0', role: 'region', 'aria-label': `${caption} table` }, h('table', { role: 'table', 'aria-label': caption },
     h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)),
     h('tbody', { role: 'rowgroup' }, rows.map((cells) => h('tr', { role: 'row' }, cells.map((cell, i) => h(i === 0 ? 'th' : 'td', {
       scope: i === 0 ? 'row' : null, role: i === 0 ? 'rowheader' : 'cell',
