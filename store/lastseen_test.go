@@ -53,6 +53,8 @@ func TestLastSeen(t *testing.T) {
 		}
 		wants := func(writes int, want map[store.SessionID]time.Time) {
 			t.Helper()
+			sessions.mu.Lock()
+			defer sessions.mu.Unlock()
 			if sessions.writes != writes || !maps.Equal(sessions.seen, want) {
 				t.Fatalf("after %d writes %v, want after %d %v", sessions.writes, sessions.seen, writes, want)
 			}
