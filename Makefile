@@ -84,6 +84,10 @@ corrupt: ## flipped bytes, stale and swapped pages, truncations
 restart: ## restart two instances in turn under load through the real Envoy
 	@TOKENKIT_REQUIRE=1 TOKENKIT_ROUNDS=$(call rounds,20000,200000) $(FIGURES) requests= $(LONG) -run 'TestRestart$$' ./cmd/tokenkit-authz
 
+.PHONY: openapi
+openapi: ## requests made from the served OpenAPI description, and every answer checked against it
+	@TOKENKIT_REQUIRE=1 TOKENKIT_CASES=$(call rounds,short,5000) $(FIGURES) cases= $(LONG) -run 'TestServedOpenAPI$$' ./cmd/tokenkit-authz
+
 .PHONY: demo
 demo: ## a protected route on this machine, to try
 	$(GO) run ./cmd/tokenkit-authz demo
