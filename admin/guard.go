@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"time"
 )
 
 // contentPolicy forbids an answer of the API to load, run or be framed by
@@ -39,6 +40,7 @@ type guards struct {
 	logger        *slog.Logger
 	addressHeader string
 	hosts         *hostGuard // nil: any
+	observer      Observer   // nil: nobody
 }
 
 // protect wraps handler in all that does not depend on the route: headers that
@@ -60,13 +62,16 @@ func (g guards) protect(handler http.Handler) http.Handler {
 		header.Set("Cache-Control", "no-store")
 		tracked := &trackedWriter{ResponseWriter: w}
 		w = tracked
+		from := client{clientAddress(r, g.addressHeader), r.UserAgent(), r.Host}
+		// What routes say of a request they say of this copy.
+		r = r.WithContext(context.WithValue(r.Context(), clientKey, from))
+		defer g.observe(tracked, r, time.Now())
 		defer g.recover(tracked, r)
 		if g.hosts != nil && !healthPath(r.URL.Path) && !g.hosts.allows(r.Host) {
 			writeProblem(w, newProblem(CodeMisdirected))
 			return
 		}
-		from := client{clientAddress(r, g.addressHeader), r.UserAgent(), r.Host}
-		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey, from)))
+		handler.ServeHTTP(w, r)
 	})
 }
 
@@ -74,19 +79,26 @@ func (g guards) protect(handler http.Handler) http.Handler {
 // probes may ask for it by any address.
 func healthPath(path string) bool { return path == "/livez" || path == "/readyz" }
 
-// trackedWriter knows whether an answer has begun.
+// trackedWriter knows whether an answer has begun, and its status.
 type trackedWriter struct {
 	http.ResponseWriter
-	begun bool
+	begun  bool
+	status int // 0 until it is said
 }
 
 func (w *trackedWriter) WriteHeader(status int) {
 	w.begun = true
+	if w.status < http.StatusOK { // those below are not the last
+		w.status = status
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *trackedWriter) Write(p []byte) (int, error) {
 	w.begun = true
+	if w.status < http.StatusOK {
+		w.status = http.StatusOK
+	}
 	return w.ResponseWriter.Write(p)
 }
 

@@ -139,8 +139,8 @@ func TestPanics(t *testing.T) {
 	if strings.Contains(got.body+h.log.String(), "canary-in-a-panic") {
 		t.Error("the panic's value was told")
 	}
-	if !strings.Contains(h.log.String(), "failed unexpectedly") {
-		t.Error("the panic was not logged")
+	if !strings.Contains(h.log.String(), "failed unexpectedly") || !strings.Contains(h.log.String(), "POST /api/users/auth/create-api-key") {
+		t.Error("the panic was not logged with its route")
 	}
 }
 

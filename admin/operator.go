@@ -66,7 +66,7 @@ func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
 		return nil, err
 	}
 	operator.adapter.finish()
-	return guards{logger: s.logger}.protect(operator.adapter), nil
+	return guards{logger: s.logger, observer: a.options.Observer}.protect(operator.adapter), nil
 }
 
 func registerUsers(operator *api, s *service) {

@@ -130,6 +130,9 @@ type Options struct {
 	// does.
 	Dashboard http.Handler
 
+	// Observer hears of requests to either API. Nil: nobody does.
+	Observer Observer
+
 	// Ready reports why the program cannot serve yet. Nil: always ready.
 	Ready func(ctx context.Context) error
 	// Blocks is what the operator lists and unblocks. Nil: those calls

@@ -56,7 +56,7 @@ func (a *Admin) publicAPI(s *service) (http.Handler, error) {
 	}
 	public.adapter.finish()
 	hosts := newHostGuard(a.options.hosts(), a.options.ListenAddress)
-	protection := guards{logger: s.logger, addressHeader: a.options.ClientAddressHeader, hosts: &hosts}
+	protection := guards{logger: s.logger, addressHeader: a.options.ClientAddressHeader, hosts: &hosts, observer: a.options.Observer}
 	return protection.protect(public.adapter), nil
 }
 
