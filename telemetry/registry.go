@@ -22,6 +22,7 @@ type Sources struct {
 	// Version is the program's.
 	Version  string
 	Checks   *Checks
+	Requests *Requests
 	Cache    func() store.CacheStats
 	Limiter  func() limit.Stats
 	Blocks   func() block.Stats
@@ -69,6 +70,9 @@ func NewRegistry(s Sources) (*prometheus.Registry, error) {
 	if s.Checks != nil {
 		all = append(all, s.Checks)
 	}
+	if s.Requests != nil {
+		all = append(all, s.Requests)
+	}
 	registry := prometheus.NewRegistry()
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {
@@ -91,7 +95,7 @@ func Describe() []Metric {
 		Traces:    func() TracesStats { return TracesStats{} },
 	}
 	all := describe(every.groups())
-	for _, m := range NewChecks().metrics() {
+	for _, m := range slices.Concat(NewChecks().metrics(), NewRequests().metrics()) {
 		all = append(all, m.Metric)
 	}
 	slices.SortFunc(all, byName)

@@ -21,8 +21,9 @@ import (
 
 func every() Sources {
 	return Sources{
-		Version: "v1",
-		Checks:  NewChecks(),
+		Version:  "v1",
+		Checks:   NewChecks(),
+		Requests: servedOnce(),
 		Cache: func() store.CacheStats {
 			return store.CacheStats{Hits: 1, AbsentHits: 2, Misses: 3, Shared: 4, Evictions: 5, Keys: 6, Absent: 7}
 		},
@@ -37,6 +38,12 @@ func every() Sources {
 		Decisions: func() DecisionLogStats { return DecisionLogStats{Written: 1, Failed: 2, Dropped: 3, Waiting: 4} },
 		Traces:    func() TracesStats { return TracesStats{Sent: 1, Failed: 2} },
 	}
+}
+
+func servedOnce() *Requests {
+	r := NewRequests()
+	r.Served("GET /api/keys", 200, time.Millisecond)
+	return r
 }
 
 func scrape(t *testing.T, s Sources, method, path string) (*http.Response, string) {
