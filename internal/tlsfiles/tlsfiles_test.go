@@ -38,10 +38,29 @@ func run(t *testing.T, o tlsfiles.Options) (files *tlsfiles.Files, stop func()) 
 	return files, func() { cancel(); running.Wait() }
 }
 
-// logged is a logger whose text can be read while nothing logs.
-func logged() (*slog.Logger, *bytes.Buffer) {
-	var text bytes.Buffer
-	return slog.New(slog.NewTextHandler(&text, nil)), &text
+// text is what was logged so far.
+type text struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *text) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(line)
+}
+
+func (l *text) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+func (l *text) Len() int { return len(l.String()) }
+
+func logged() (*slog.Logger, *text) {
+	l := &text{}
+	return slog.New(slog.NewTextHandler(l, nil)), l
 }
 
 // New files are used however they come, without a new configuration.
