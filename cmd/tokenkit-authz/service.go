@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"runtime"
 	"time"
@@ -167,7 +166,9 @@ func (v *service) buildServers() error {
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
 		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
 		ClientAddressHeader: v.settings.adminAddressHeader,
-		Ready:               v.ready, Blocks: blocks{v.table}, Backup: v.keys,
+		PublicURL:           v.settings.publicURL,
+		Strict:              v.settings.strict, LimitStatus: v.settings.limitStatus,
+		Ready: v.ready, Blocks: blocks{v.table}, Backup: v.keys, Limits: limits{v.limiter}, Usage: v.adminUsage(),
 	})
 	return err
 }
@@ -226,21 +227,4 @@ func (v *service) close(ctx context.Context) error {
 		v.closeTraces(ctx)
 	}
 	return errors.Join(all...)
-}
-
-// blocks shows the block table to the admin API.
-type blocks struct{ table *block.Table }
-
-func (b blocks) ListBlocks(context.Context) ([]admin.Block, error) {
-	now := time.Now()
-	entries := b.table.List(now)
-	list := make([]admin.Block, len(entries))
-	for i, e := range entries {
-		list[i] = admin.Block{Prefix: e.Prefix, Failures: int(e.Failures), Until: now.Add(e.Left)}
-	}
-	return list, nil
-}
-
-func (b blocks) Unblock(_ context.Context, addr netip.Addr) (bool, error) {
-	return b.table.Unblock(addr, time.Now()), nil
 }

@@ -60,6 +60,7 @@ type settings struct {
 	sessionTTL         time.Duration
 	adminHosts         []string
 	adminAddressHeader string
+	publicURL          string
 	apiURL             string
 
 	cacheKeys    int
@@ -116,6 +117,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.DurationVar(&s.sessionTTL, "session-ttl", 12*time.Hour, "how long a login lasts")
 	f.StringSliceVar(&s.adminHosts, "admin-hosts", nil, "host names the admin API answers to, besides loopback ones and its own address")
 	f.StringVar(&s.adminAddressHeader, "admin-address-header", "", "header with the client's address on the admin API, where a trusted proxy sets it; empty: the peer")
+	f.StringVar(&s.publicURL, "admin-url", "", "where browsers reach the admin API and the dashboard, such as https://keys.example.io; with https, session cookies are sent over TLS only; empty: --admin-listen")
 	f.StringVar(&s.apiURL, "api-url", "", "where the protected API is, as the dashboard's examples show it; empty: https://api.example.com")
 
 	f.IntVar(&s.cacheKeys, "cache-keys", 100_000, "how many keys are kept in memory")

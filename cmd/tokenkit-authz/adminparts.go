@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/extauthz/block"
+	"github.com/tokenkithq/authz/extauthz/limit"
+)
+
+// blocks shows the block table to the admin API.
+type blocks struct{ table *block.Table }
+
+func (b blocks) ListBlocks(context.Context) ([]admin.Block, error) {
+	now := time.Now()
+	entries := b.table.List(now)
+	list := make([]admin.Block, len(entries))
+	for i, e := range entries {
+		list[i] = admin.Block{Prefix: e.Prefix, Failures: int(e.Failures), Reason: e.LastReason, Since: e.Since, Until: now.Add(e.Left)}
+	}
+	return list, nil
+}
+
+func (b blocks) Unblock(_ context.Context, addr netip.Addr) (bool, error) {
+	return b.table.Unblock(addr, time.Now()), nil
+}
+
+// limits shows the limiter to the admin API.
+type limits struct{ limiter *limit.Limiter }
+
+func (l limits) LimitState(key *apikey.Key, now time.Time) admin.LimitState {
+	state := l.limiter.Peek(key, 1, now)
+	return admin.LimitState{Limit: state.Limit, Remaining: state.Remaining, Returns: state.Reset}
+}
+
+// adminUsage is what counts calls, as the admin API knows it: nil where nothing
+// does.
+func (v *service) adminUsage() admin.Usage {
+	if v.usage == nil {
+		return nil
+	}
+	return v.usage
+}
