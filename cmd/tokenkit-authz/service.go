@@ -161,8 +161,8 @@ func (v *service) buildServers() error {
 		return err
 	}
 	v.admin, err = admin.New(admin.Options{
-		Dashboard: board,
-		Store:     forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
+		Dashboard: board, Observer: v.watch.requests,
+		Store: forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
 		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
 		ClientAddressHeader: v.settings.adminAddressHeader,

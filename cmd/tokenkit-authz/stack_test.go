@@ -124,12 +124,24 @@ func (b *logBuffer) without(part string) string {
 // startServer runs `serve` on free ports over a data folder until the test ends.
 func startServer(t testing.TB, data string, args ...string) *server {
 	t.Helper()
+	s := prepareServer(t, data, args...)
+	s.start(t)
+	return s
+}
+
+func prepareServer(t testing.TB, data string, args ...string) *server {
+	t.Helper()
 	s := &server{data: data, exited: make(chan error, 1), logs: &logBuffer{
 		pattern: regexp.MustCompile(`msg=serving .* grpc=(\S+) grpc_socket=\S+ admin=(\S+) metrics=(\S+)`), found: make(chan []string, 1),
 	}}
 	args = append([]string{"serve", "--data", data, "--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--drain", "0"}, args...)
 	s.cmd = exec.Command(binary(t), args...)
 	s.cmd.Stdout = &s.out
+	return s
+}
+
+func (s *server) start(t testing.TB) {
+	t.Helper()
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +162,6 @@ func startServer(t testing.TB, data string, args ...string) *server {
 	case <-time.After(20 * time.Second):
 		t.Fatalf("serve does not say that it serves:\n%s", s.logs)
 	}
-	return s
 }
 
 // stop ends the server as an init system does and checks that it ends well.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/telemetry"
 )
@@ -15,6 +16,7 @@ import (
 type watch struct {
 	observers []extauthz.Observer
 	metrics   http.Handler           // nil where there are none
+	requests  admin.Observer         // likewise
 	decisions *telemetry.DecisionLog // likewise
 	traces    *telemetry.Traces      // likewise
 }
@@ -34,9 +36,9 @@ func (v *service) openMetrics() error {
 	if v.settings.metricsListen == "" {
 		return nil
 	}
-	checks := telemetry.NewChecks()
+	checks, requests := telemetry.NewChecks(), telemetry.NewRequests()
 	sources := telemetry.Sources{
-		Version: versionText(), Checks: checks,
+		Version: versionText(), Checks: checks, Requests: requests,
 		Cache: v.cache.Stats, Limiter: v.limiter.Stats, Blocks: v.table.Stats, LastUsed: v.uses.Stats,
 	}
 	if v.usage != nil {
@@ -53,6 +55,7 @@ func (v *service) openMetrics() error {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	v.watch.metrics = telemetry.Handler(registry, v.logger)
+	v.watch.requests = requests
 	v.watch.observers = append(v.watch.observers, checks)
 	return nil
 }

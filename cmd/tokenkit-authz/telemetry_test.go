@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -71,6 +72,9 @@ func TestMetrics(t *testing.T) {
 	if checks.check(t, "192.0.2.3", "") {
 		t.Error("a request without a key passed")
 	}
+	if response, err := http.Get("http://" + s.admin + "/livez"); err != nil || response.Body.Close() != nil {
+		t.Fatal(err)
+	}
 	body := scrape(t, s)
 	for _, want := range []string{
 		`checks_total{reason="allowed",result="allowed"} 3`,
@@ -86,6 +90,7 @@ func TestMetrics(t *testing.T) {
 		`blocked_addresses 1`,
 		`blocks_total 1`,
 		`usage_dropped_total 0`,
+		`admin_requests_total{route="GET /livez",status="200"} 1`,
 	} {
 		if !strings.Contains(body, "\ntokenkit_authz_"+want+"\n") {
 			t.Errorf("not there: %s", want)
@@ -98,6 +103,31 @@ func TestMetrics(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(body)
+	}
+}
+
+// A socket that systemd has opened for metrics has them served.
+func TestMetricsThroughSystemd(t *testing.T) {
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // it is the server's by then
+	file, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // likewise
+	s := prepareServer(t, filepath.Join(t.TempDir(), "data"))
+	s.cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=metrics exec "$@"`, "sh", s.cmd.Path}, s.cmd.Args[1:]...)
+	s.cmd.Path = "/bin/sh"
+	s.cmd.ExtraFiles = []*os.File{file}
+	s.start(t)
+	if s.metrics != listener.Addr().String() {
+		t.Fatalf("metrics are served on %s, want %s", s.metrics, listener.Addr())
+	}
+	if body := scrape(t, s); !strings.Contains(body, "tokenkit_authz_build_info") {
+		t.Errorf("got %s", body)
 	}
 }
 
