@@ -64,6 +64,10 @@ configs: ## render and validate every configuration: by Envoy, systemd and publi
 		>$$log 2>&1 || { status=$$?; cat $$log; }; \
 	grep -E '^ *--- ' $$log; echo "$$(grep -cE '^ *--- PASS' $$log) passed, $$(grep -cE '^ *--- FAIL' $$log) failed"; rm -f $$log; exit $$status
 
+.PHONY: browser
+browser: ## every flow of the dashboard in Chromium, with axe-core on every page, light and dark, wide and narrow
+	@TOKENKIT_REQUIRE=1 TOKENKIT_BROWSER=$(call rounds,short,long) $(FIGURES) flows= $(LONG) -run 'TestDashboard' ./cmd/tokenkit-authz
+
 .PHONY: model
 model: ## limiter and blocker against exact logs of all calls
 	@TOKENKIT_MODEL_STEPS=$(call rounds,60000,1000000) $(FIGURES) steps= $(LONG) -run 'TestModel' ./extauthz/limit ./extauthz/block

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -122,10 +123,29 @@ func (w *walk) openKey(t *testing.T, name string) {
 	w.see(name, "Test a request")
 }
 
-// Every flow of the dashboard in a real browser, with real keys used through a
-// real Envoy.
+// depth says how much of the dashboard the tests try, as TOKENKIT_BROWSER says:
+// a little for every run of all tests, "short" for every flow and page, "long"
+// for every page in every look.
+func depth() (flows bool, looks int) {
+	switch os.Getenv("TOKENKIT_BROWSER") {
+	case "long":
+		return true, 4
+	case "short":
+		return true, 2
+	}
+	return false, 0
+}
+
+// The dashboard in a real browser, with real keys used through a real Envoy.
 func TestDashboardFlows(t *testing.T) {
+	t.Parallel()
 	w := startWalk(t)
+	all, _ := depth()
+	if !all {
+		w.flow(t, "first key", w.firstKey)
+		w.flow(t, "revoke", w.revoke)
+		return
+	}
 	w.flow(t, "refused sign-in", w.refusedSignIn)
 	w.flow(t, "first key", w.firstKey)
 	w.flow(t, "key with every option", w.everyOption)

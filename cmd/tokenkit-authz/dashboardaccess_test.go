@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -147,6 +146,11 @@ func (w *walk) furnish(t *testing.T) {
 // and dark, wide and narrow. TOKENKIT_SCREENSHOTS names a folder for pictures
 // of all.
 func TestDashboardAccess(t *testing.T) {
+	_, n := depth()
+	if n == 0 {
+		t.Skip("only with TOKENKIT_BROWSER, as make browser sets it")
+	}
+	t.Parallel()
 	w := startWalk(t)
 	w.furnish(t)
 	before, after := w.scenes(t)
@@ -155,14 +159,10 @@ func TestDashboardAccess(t *testing.T) {
 		width, height int64
 		colours       string
 	}{
-		{"light-wide", 1280, 900, "light"}, {"dark-wide", 1280, 900, "dark"}, {"light-narrow", 390, 844, "light"}, {"dark-narrow", 390, 844, "dark"},
-	}
-	if os.Getenv("TOKENKIT_SHORT") != "" {
-		looks = looks[:3] // each colour and each width
-	}
+		{"light-wide", 1280, 900, "light"}, {"dark-narrow", 390, 844, "dark"}, {"dark-wide", 1280, 900, "dark"}, {"light-narrow", 390, 844, "light"},
+	}[:n]
 	look := func(t *testing.T, scenes []scene) {
 		for _, s := range scenes {
-			w.TB = t
 			s.show()
 			for _, l := range looks {
 				name := s.name + "-" + l.name
@@ -179,8 +179,8 @@ func TestDashboardAccess(t *testing.T) {
 			w.colours("light")
 		}
 	}
-	w.flow(t, "signed out", func(t *testing.T) { look(t, before) })
-	w.flow(t, "signed in", func(t *testing.T) {
+	w.flow(t, "pages before signing in", func(t *testing.T) { look(t, before) })
+	w.flow(t, "pages after signing in", func(t *testing.T) {
 		w.signIn(testUser, testPassword)
 		look(t, after)
 	})
@@ -188,6 +188,7 @@ func TestDashboardAccess(t *testing.T) {
 
 // The browser's complaints that the flows look for are really noticed.
 func TestDashboardNotices(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, t.TempDir())
 	p := startPerson(t, "http://"+s.admin)
 	p.open("/sign-in")

@@ -77,7 +77,7 @@ export function svg(tag, attributes, ...children) {
 
 /** The paths of the icons, in a box of 24. */
 const icons = {
-  key: 'M15 7a4 4 0 1 1-3.5 5.9L4 20.5V17l5.6-5.6A4 4 0 0 1 15 7m1.5 2.5h.01',
+  key: 'M12 15.5a4 4 0 1 1-8 0 4 4 0 0 1 8 0M10.8 12.7 20 3.5M15.5 8l3 3',
   block: 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18M5.6 5.6l12.8 12.8',
   audit: 'M8 4h9a2 2 0 0 1 2 2v14H5V6a2 2 0 0 1 2-2M9 9h6M9 13h6M9 17h3',
   users: 'M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7m-6 9a6 6 0 0 1 12 0M16 4.5a3.5 3.5 0 0 1 0 6M18 15a6 6 0 0 1 3 5',

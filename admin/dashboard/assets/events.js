@@ -51,6 +51,7 @@ function changesOf(event) {
 function targetOf(event) {
   const { kind, id, name } = event.target;
   if (kind === 'key' && event.action !== 'key.delete') return h('a', { href: `/settings/api-keys/${id}` }, name || `#${id}`);
+  if (kind === 'session') return h('span', null, 'Session ', h('code', null, name.slice(0, 8)));
   return name || (id ? `#${id}` : '–');
 }
 
@@ -64,7 +65,7 @@ const actorOf = (event) => h('span.actor', null, h('span', null, event.actor.nam
  */
 export const eventList = (events, withTarget) => table('Audit events', ['When', 'What', ...(withTarget ? ['Which'] : []), 'Who', 'Changes'], events.map((event) => [
   h('time', { datetime: event.time, title: dateSeconds(event.time) }, ago(event.time)),
-  actionText(event.action),
+  h('span.nowrap', null, actionText(event.action)),
   ...(withTarget ? [targetOf(event)] : []),
   actorOf(event),
   changesOf(event),
