@@ -42,13 +42,17 @@ as unhealthy for --drain, end the calls under way and save everything.`,
 
 // serve runs the service until ctx is done, and saves everything.
 func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
-	v, err := openService(ctx, s, logger)
+	passed, err := inherited()
 	if err != nil {
 		return err
 	}
-	passed, err := inherited()
+	if passed.metrics != nil && s.metricsListen == "" { // a socket that was opened is to be used
+		s.metricsListen = addressOf(passed.metrics)
+	}
+	v, err := openService(ctx, s, logger)
 	if err != nil {
-		return errors.Join(err, v.close(ctx))
+		passed.close()
+		return err
 	}
 	l, err := v.listenBeside(ctx, passed)
 	if err != nil {
