@@ -77,6 +77,9 @@ func (s *settings) check() error {
 			return fmt.Errorf("%s: expected more than nothing", positive.name)
 		}
 	}
+	if err := s.transport.check(s.adminListen); err != nil {
+		return err
+	}
 	if s.otlpEndpoint != "" {
 		if err := telemetry.CheckEndpoint(s.otlpEndpoint); err != nil {
 			return fmt.Errorf("otlp_endpoint: %w", err)

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -107,39 +105,6 @@ func envoyConfiguration(ctx context.Context, path, adminURL string) ([]byte, err
 		return nil, fmt.Errorf("envoy-admin: expected status 200 of %s, got %s", request.URL, response.Status)
 	}
 	return io.ReadAll(response.Body)
-}
-
-// examineData reports what in the data folder others than its owner could
-// read. That there is no such folder is no finding.
-func examineData(folder string) (findings []doctor.Finding, err error) {
-	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			if path == folder && errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return err
-		}
-		info, err := os.Lstat(path)
-		if err != nil {
-			return err
-		}
-		switch mode := info.Mode(); {
-		case mode&fs.ModeSymlink != 0:
-			findings = append(findings, doctor.Finding{
-				Severity: doctor.Warning, Code: "data-link", Where: path, What: "it is a symbolic link", Fix: "Keep the file itself in the data folder.",
-			})
-		case mode.Perm()&0o077 != 0:
-			findings = append(findings, doctor.Finding{
-				Severity: doctor.Danger, Code: "data-mode", Where: path, What: fmt.Sprintf("others than its owner may use it: its mode is %o", mode.Perm()),
-				Fix: "chmod go-rwx " + path,
-			})
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("looking at the data folder: %w", err)
-	}
-	return findings, nil
 }
 
 // report prints findings and fails where one is a danger.

@@ -42,6 +42,9 @@ as unhealthy for --drain, end the calls under way and save everything.`,
 
 // serve runs the service until ctx is done, and saves everything.
 func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
+	if err := s.transport.check(s.adminListen); err != nil {
+		return err
+	}
 	passed, err := inherited()
 	if err != nil {
 		return err
@@ -87,6 +90,9 @@ func (v *service) listen(ctx context.Context) (listeners, error) {
 // fails.
 func (v *service) listenBeside(ctx context.Context, l listeners) (_ listeners, err error) {
 	defer func() {
+		if err == nil {
+			err = v.settings.transport.guard(l, v.logger)
+		}
 		if err != nil {
 			l.close()
 		}
@@ -170,12 +176,13 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loopCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	loops, loopCtx := errgroup.WithContext(loopCtx)
-	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run} {
+	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}
 	servers, serverCtx := errgroup.WithContext(ctx)
 	for _, listener := range []net.Listener{l.grpc, l.grpcSocket} {
 		if listener != nil {
+			listener := v.bounded(listener, v.settings.transport.grpcMaxConnections, "grpc_max_connections")
 			servers.Go(func() error {
 				if err := v.grpc.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) { // told to stop before it began
 					return err
@@ -190,13 +197,12 @@ func (v *service) run(ctx context.Context, l listeners) error {
 			continue
 		}
 		server := admin.NewServer(handler, v.logger)
+		if listener == l.admin {
+			v.encrypt(server, v.transport.admin)
+		}
 		https = append(https, server)
-		servers.Go(func() error {
-			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
+		listener := v.bounded(listener, v.settings.transport.httpMaxConnections, "http_max_connections")
+		servers.Go(func() error { return serveHTTP(server, listener) })
 	}
 	servers.Go(func() error {
 		select {

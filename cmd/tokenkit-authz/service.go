@@ -7,18 +7,17 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/admin/dashboard"
+	"github.com/tokenkithq/authz/envoy/doctor"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/limit"
@@ -29,10 +28,6 @@ import (
 	"github.com/tokenkithq/authz/usage"
 	"github.com/tokenkithq/authz/usage/usagefile"
 )
-
-// maxCheckBytes bounds one Check; Envoy's own limit on request headers is
-// 60 KiB unless raised.
-const maxCheckBytes = 256 << 10
 
 // streamWorkers is how many goroutines for each core wait for Checks: one that
 // waited has a stack that is large enough already. It should be as many Checks
@@ -55,18 +50,23 @@ type service struct {
 	watch     watch
 	health    *health.Server
 	grpc      *grpc.Server
+	transport transport
 }
 
 // openService opens the data folder and builds all parts over it. The caller
 // must close the service.
 func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *service, err error) {
+	encryption, err := s.transport.open(logger)
+	if err != nil {
+		return nil, err
+	}
 	if err := makeDataFolder(s.data); err != nil {
 		return nil, err
 	}
 	// What was begun is ended: a limiter that is opened by half would look like
 	// one that crashed. A ctx that is done stops the service right afterwards.
 	ctx = context.WithoutCancel(ctx)
-	v := &service{settings: s, logger: logger}
+	v := &service{settings: s, logger: logger, transport: encryption}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close(ctx))
@@ -108,10 +108,20 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	return v, nil
 }
 
-// makeDataFolder creates the folder for its owner only.
+// makeDataFolder creates the folder for its owner only, or makes sure that it
+// is so.
 func makeDataFolder(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
+	}
+	findings, err := examineData(path)
+	if err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Severity == doctor.Danger {
+			return fmt.Errorf("data folder: %s: %s; to fix it: %s", f.Where, f.What, f.Fix)
+		}
 	}
 	return nil
 }
@@ -142,13 +152,9 @@ func (v *service) buildServers() error {
 	if err != nil {
 		return err
 	}
-	v.grpc = extauthz.NewGRPCServer(server,
-		grpc.MaxRecvMsgSize(maxCheckBytes),
-		// Envoy may ping an idle connection as often as it is told to.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+	v.grpc = extauthz.NewGRPCServer(server, append(v.grpcOptions(),
 		grpc.NumStreamWorkers(uint32(streamWorkers*runtime.GOMAXPROCS(0))), //nolint:gosec // no machine has so many cores
-	)
+	)...)
 	v.health = health.NewServer()
 	v.health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(v.grpc, v.health)
@@ -164,9 +170,8 @@ func (v *service) buildServers() error {
 		Dashboard: board, Observer: v.watch.requests,
 		Store: forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
-		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen,
+		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen, PublicURL: v.settings.adminURL(),
 		ClientAddressHeader: v.settings.adminAddressHeader,
-		PublicURL:           v.settings.publicURL,
 		Strict:              v.settings.strict, LimitStatus: v.settings.limitStatus,
 		Ready: v.ready, Blocks: blocks{v.table}, Backup: v.keys, Limits: limits{v.limiter}, Usage: v.adminUsage(),
 	})

@@ -39,6 +39,7 @@ type settings struct {
 	grpcSocket    string
 	adminListen   string
 	metricsListen string
+	transport     transportSettings
 	drain         time.Duration
 	stopDeadline  time.Duration
 
@@ -96,6 +97,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.grpcSocket, "grpc-socket", "", "Unix socket for Envoy's Check calls; empty: none")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9002", "address of the admin API; empty: none")
 	f.StringVar(&s.metricsListen, "metrics-listen", "", "address of /metrics for Prometheus, such as 127.0.0.1:9003; empty: none")
+	s.transport.flags(f)
 	f.DurationVar(&s.drain, "drain", 5*time.Second, "how long to answer as unhealthy before stopping, so that Envoy moves on")
 	f.DurationVar(&s.stopDeadline, "stop-deadline", 10*time.Second, "how long calls under way may take to end after that, and then saving")
 
