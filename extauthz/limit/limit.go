@@ -167,7 +167,10 @@ func (l *Limiter) Spend(ctx context.Context, key *apikey.Key, n uint32, now time
 		}
 	}
 	r.advance(at)
-	r.shape(limit)
+	// That tokens return later now is saved even if the call is denied.
+	if r.shape(limit) && l.journal != nil {
+		s.markDirty(r, i)
+	}
 	if r.settled != l.lastStop && l.exact {
 		l.counts.charged.Add(l.settle(r, key))
 		s.markDirty(r, i)

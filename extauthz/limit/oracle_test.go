@@ -64,6 +64,7 @@ func (h *history) look(at int64) int {
 	n := h.key.RateLimitPerHour
 	switch {
 	case n > 64:
+		h.dirty = h.dirty || !h.minutes && len(h.tokens) > 0
 		h.goByTheMinute()
 	case h.minutes && len(h.tokens) <= 64:
 		h.minutes = false // what is out keeps its time

@@ -105,15 +105,17 @@ func (r *ring) clear() {
 
 // shape gives the ring the form for a limit. Tokens that are out return when
 // they would have, or later. A ring that holds too much for stamps keeps its
-// minutes until it does not.
-func (r *ring) shape(limit uint32) {
+// minutes until it does not. It reports whether any return later.
+func (r *ring) shape(limit uint32) (later bool) {
 	if limit > maxExact {
 		if r.form == stamps {
 			r.toMinutes()
+			return r.out > 0
 		}
 	} else if r.form == minutes && r.out <= maxExact {
 		r.toStamps()
 	}
+	return false
 }
 
 func (r *ring) toMinutes() {
