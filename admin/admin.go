@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -39,12 +38,7 @@ func New(options Options) (*Admin, error) {
 		publicURL:    options.PublicURL,
 		cookie:       sessionCookie{secure: strings.HasPrefix(options.PublicURL, "https:")},
 	}}
-	if a.public, err = a.publicAPI(a.service); err != nil {
-		return nil, fmt.Errorf("setting up the admin API: %w", err)
-	}
-	if a.operator, err = a.operatorAPI(a.service); err != nil {
-		return nil, fmt.Errorf("setting up the operator API: %w", err)
-	}
+	a.public, a.operator = a.publicAPI(a.service), a.operatorAPI(a.service)
 	return a, nil
 }
 

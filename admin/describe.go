@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -25,39 +26,32 @@ var docsStyle []byte
 
 // serveDescription serves the OpenAPI description of all that is registered,
 // under path with .json and .yaml, and at /docs as a page that loads nothing
-// from elsewhere.
-func (a *api) serveDescription(path string) error {
-	description := a.OpenAPI()
+// from elsewhere. They are written when they are first asked for: most programs
+// that set an API up never are.
+func (a *api) serveDescription(path string) {
 	// huma describes its own errors too, which never leave this package.
-	schemas := description.Components.Schemas.Map()
+	schemas := a.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
-	asJSON, err := json.MarshalIndent(description, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing the API description: %w", err)
-	}
-	asYAML, err := description.YAML()
-	if err != nil {
-		return fmt.Errorf("writing the API description as YAML: %w", err)
-	}
-	page, err := renderDocs(description, path+".json")
-	if err != nil {
-		return fmt.Errorf("writing the page of the API description: %w", err)
-	}
-	a.serveStatic(path+".json", "application/openapi+json", "", asJSON)
-	a.serveStatic(path+".yaml", "application/openapi+yaml", "", asYAML)
-	a.serveStatic("/docs", "text/html; charset=utf-8", docsPolicy, page)
-	a.serveStatic("/docs.css", "text/css; charset=utf-8", "", docsStyle)
-	return nil
+	a.serveStatic(path+".json", "application/openapi+json", "", func() ([]byte, error) { return json.MarshalIndent(a.OpenAPI(), "", "  ") })
+	a.serveStatic(path+".yaml", "application/openapi+yaml", "", a.OpenAPI().YAML)
+	a.serveStatic("/docs", "text/html; charset=utf-8", docsPolicy, func() ([]byte, error) { return renderDocs(a.OpenAPI(), path+".json") })
+	a.serveStatic("/docs.css", "text/css; charset=utf-8", "", func() ([]byte, error) { return docsStyle, nil })
 }
 
-func (a *api) serveStatic(pattern, mediaType, policy string, content []byte) {
-	a.adapter.mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, _ *http.Request) {
+func (a *api) serveStatic(pattern, mediaType, policy string, content func() ([]byte, error)) {
+	content = sync.OnceValues(content)
+	a.adapter.mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
+		body, err := content()
+		if err != nil {
+			writeProblem(w, a.refuse(r.Context(), "describe", fmt.Errorf("writing the API description: %w", err)))
+			return
+		}
 		w.Header().Set("Content-Type", mediaType)
 		if policy != "" {
 			w.Header().Set("Content-Security-Policy", policy)
 		}
-		_, _ = w.Write(content)
+		_, _ = w.Write(body)
 	})
 	a.adapter.methods[pattern] = append(a.adapter.methods[pattern], http.MethodGet)
 }

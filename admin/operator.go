@@ -36,7 +36,7 @@ type passwordRequest struct {
 	Password string `json:"password" maxLength:"256" doc:"At least 12 characters and at most 256 bytes." writeOnly:"true"`
 }
 
-func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
+func (a *Admin) operatorAPI(s *service) http.Handler {
 	operator := newAPI(s, huma.Info{
 		Title: "TokenKit operator", Version: a.options.Version,
 		Description: "What the command line does. Whoever can open the socket has all of it.",
@@ -62,11 +62,9 @@ func (a *Admin) operatorAPI(s *service) (http.Handler, error) {
 			return &answer[State]{State{Version: a.options.Version, StartedAt: started, Users: len(users)}}, nil
 		})
 	a.registerBackup(operator)
-	if err := operator.serveDescription("/operator/v1/openapi"); err != nil {
-		return nil, err
-	}
+	operator.serveDescription("/operator/v1/openapi")
 	operator.adapter.finish()
-	return guards{logger: s.logger, observer: a.options.Observer}.protect(operator.adapter), nil
+	return guards{logger: s.logger, observer: a.options.Observer}.protect(operator.adapter)
 }
 
 func registerUsers(operator *api, s *service) {

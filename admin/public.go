@@ -28,7 +28,7 @@ Every address works with and without its last slash. Bodies are JSON objects of 
 fields, fields given twice and values of another type are refused by name. Refusals are problems of RFC 9457
 (application/problem+json) whose code is stable. An api-key header, which other parts of the API need, is ignored here.`
 
-func (a *Admin) publicAPI(s *service) (http.Handler, error) {
+func (a *Admin) publicAPI(s *service) http.Handler {
 	public := newAPI(s, huma.Info{Title: "TokenKit API keys", Description: publicDescription, Version: a.options.Version}, CodeInternal, CodeMisdirected)
 	public.base, public.keys = "/api/users/auth/", "/api/users/auth/api-keys/"
 	public.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -51,13 +51,11 @@ func (a *Admin) publicAPI(s *service) (http.Handler, error) {
 	a.registerHealth(public)
 	public.linkKeys(public.base+"create-api-key/", http.MethodPost, "201", "/id")
 	public.linkKeys(public.keys, http.MethodGet, "200", "/0/id")
-	if err := public.serveDescription("/openapi"); err != nil {
-		return nil, err
-	}
+	public.serveDescription("/openapi")
 	public.adapter.finish()
 	hosts := newHostGuard(a.options.hosts(), a.options.ListenAddress)
 	protection := guards{logger: s.logger, addressHeader: a.options.ClientAddressHeader, hosts: &hosts, observer: a.options.Observer}
-	return protection.protect(public.adapter), nil
+	return protection.protect(public.adapter)
 }
 
 func (a *Admin) registerHealth(public *api) {
