@@ -24,8 +24,9 @@ import (
 
 // Service is a running tokenkit-authz.
 type Service struct {
-	// Check and Admin are the host:port of each; empty where it has none.
-	Check, Admin string
+	// Check, Admin and Metrics are the host:port of each; empty where it has
+	// none.
+	Check, Admin, Metrics string
 	// Data is its folder.
 	Data string
 
@@ -67,7 +68,7 @@ func ServeWith(t testing.TB, program string, prepare func(*exec.Cmd), args ...st
 	return start(t, &Service{program: program, Data: filepath.Join(t.TempDir(), "data")}, prepare, args)
 }
 
-var serving = regexp.MustCompile(`msg=serving .*grpc=(\S*) .*admin=(\S*)`)
+var serving = regexp.MustCompile(`msg=serving .*grpc=(\S*) .*admin=(\S*) metrics=(\S*)`)
 
 func start(t testing.TB, s *Service, prepare func(*exec.Cmd), args []string) *Service {
 	t.Helper()
@@ -106,6 +107,7 @@ func start(t testing.TB, s *Service, prepare func(*exec.Cmd), args []string) *Se
 	select {
 	case match := <-found:
 		s.Check, s.Admin = strings.Trim(match[1], `"`), strings.Trim(match[2], `"`)
+		s.Metrics = strings.Trim(match[3], `"`)
 	case <-s.read:
 		t.Fatalf("the service ended before it served: %s", said.String())
 	case <-time.After(60 * time.Second):
