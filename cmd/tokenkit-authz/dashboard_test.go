@@ -152,6 +152,7 @@ func TestDashboardFlows(t *testing.T) {
 	w.flow(t, "mistakes are shown at their fields", w.mistakes)
 	w.flow(t, "warnings", w.warnings)
 	w.flow(t, "search, filter and pages", w.search)
+	w.flow(t, "back and forward", w.history)
 	w.flow(t, "usage and live limit", w.usage)
 	w.flow(t, "test a request", w.explain)
 	w.flow(t, "edit", w.edit)

@@ -263,7 +263,16 @@ func (p *person) picture(name string) {
 	if folder == "" {
 		return
 	}
-	image, err := chromedp.Run(p.tab, chromedp.FullScreenshot(100))
+	// What lies over the page covers the screen, not the page.
+	over, err := chromedp.Run(p.tab, chromedp.Evaluate[bool]("document.querySelector('dialog[open], [popover]:popover-open') !== null"))
+	if err != nil {
+		p.Fatal(err)
+	}
+	shoot := chromedp.FullScreenshot(100)
+	if over {
+		shoot = chromedp.CaptureScreenshot()
+	}
+	image, err := chromedp.Run(p.tab, shoot)
 	if err == nil {
 		err = os.MkdirAll(folder, 0o755)
 	}

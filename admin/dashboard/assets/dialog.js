@@ -14,9 +14,11 @@ export function openDialog({ title, body, wide = false, locked = false }) {
   const close = h('button.icon-button', { type: 'button', 'aria-label': 'Close', onclick: () => dialog.close() }, icon('cross'));
   dialog.append(h('article', null,
     h('header', null, h('h2', { id }, title), locked ? null : close),
-    ...body.filter((part) => part !== null)));
+    ...body.filter((part) => part !== null)),
+  h('div.toasts', { role: 'status' }));
   const opener = /** @type {HTMLElement | null} */ (document.activeElement);
   dialog.addEventListener('close', () => {
+    document.getElementById('toasts')?.append(...dialog.querySelectorAll('.toast'));
     dialog.remove();
     if (opener?.isConnected) opener.focus();
     else document.querySelector('h1')?.focus();

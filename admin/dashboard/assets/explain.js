@@ -16,7 +16,7 @@ const outcomes = { pass: ['check', 'passes'], fail: ['cross', 'fails'], skip: ['
 /** @param {() => import('./keytable.js').Key} key */
 export function explainCard(key) {
   const method = h('select', null, methods.map((name) => h('option', null, name)));
-  const path = h('input', { type: 'text', value: '/', spellcheck: 'false', autocapitalize: 'none' });
+  const path = h('input', { type: 'text', value: pathOf(key().scopes), spellcheck: 'false', autocapitalize: 'none' });
   const origin = h('input', { type: 'text', placeholder: 'none', spellcheck: 'false', autocapitalize: 'none' });
   const ip = h('input', { type: 'text', placeholder: '203.0.113.10', spellcheck: 'false', autocapitalize: 'none' });
   const result = h('div.result', { role: 'status' });
@@ -32,6 +32,12 @@ export function explainCard(key) {
   return h('section.card', { 'aria-labelledby': 'explain-title' }, h('h2', { id: 'explain-title' }, 'Test a request'),
     h('p.muted', null, 'See what would happen to a request with this key. Nothing is sent or counted.'), element);
 }
+
+/**
+ * A path that the scopes permit, to begin with.
+ * @param {string[]} scopes
+ */
+const pathOf = (scopes) => scopes.map((scope) => scope.slice(scope.indexOf(' ') + 1)).find((path) => path.startsWith('/')) || '/';
 
 /**
  * @param {{allowed: boolean, reason: string, status: number, steps: {rule: string, outcome: 'pass' | 'fail' | 'skip', detail: string}[]}} answer

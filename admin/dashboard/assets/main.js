@@ -61,7 +61,8 @@ async function show(path) {
     showFailure(main, page.title, error);
   }
   main.removeAttribute('aria-busy');
-  if (!first) (main.querySelector('[autofocus]') || main.querySelector('h1'))?.focus({ preventScroll: true });
+  const begin = /** @type {HTMLElement | null} */ (main.querySelector('[autofocus]') || main.querySelector('h1'));
+  if (!first) begin?.focus({ preventScroll: true });
   first = false;
   scrollTo(0, 0);
 }

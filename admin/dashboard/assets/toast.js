@@ -8,21 +8,12 @@ import { isAbort, Problem } from './api.js';
  * @param {'ok' | 'bad'} [kind]
  */
 export function toast(text, kind = 'ok') {
-  const box = document.getElementById('toasts');
-  if (!box) return;
+  // All but an open dialog is inert: neither read out nor to be clicked.
+  const box = [...document.querySelectorAll('dialog[open] > .toasts')].at(-1) || document.getElementById('toasts');
   const item = h(`div.toast.${kind}`, null, icon(kind === 'ok' ? 'check' : 'warn'), h('span', null, text));
   item.append(h('button.icon-button', { type: 'button', 'aria-label': 'Dismiss', onclick: () => item.remove() }, icon('cross')));
-  // In the top layer, above any open dialog.
-  if ('popover' in box) {
-    box.popover = 'manual';
-    if (box.matches(':popover-open')) box.hidePopover();
-    box.showPopover();
-  }
-  box.append(item);
-  setTimeout(() => {
-    item.remove();
-    if (box.childElementCount === 0 && 'popover' in box && box.matches(':popover-open')) box.hidePopover();
-  }, kind === 'ok' ? 5000 : 10_000);
+  box?.append(item);
+  setTimeout(() => item.remove(), kind === 'ok' ? 5000 : 10_000);
 }
 
 /**

@@ -66,6 +66,7 @@ globalThis.person = (() => {
     },
     background: () => ({ value: getComputedStyle(document.body).backgroundColor + getComputedStyle(document.documentElement).backgroundColor }),
     excess: () => ({ value: Math.max(0, document.documentElement.scrollWidth - innerWidth) }),
+    title: () => ({ value: document.title }),
     path: (expected) => location.pathname === expected && { value: true },
   };
 
