@@ -29,9 +29,9 @@ func newBlockList(std streams) *cobra.Command {
 			return err
 		}
 		return o.print(list, func(w io.Writer) {
-			fmt.Fprintln(w, "ADDRESS\tFAILURES\tLEFT")
+			fmt.Fprintln(w, "ADDRESS\tFAILURES\tREASON\tLEFT")
 			for _, b := range list {
-				fmt.Fprintf(w, "%s\t%d\t%s\n", b.Address, b.Failures, time.Until(b.Until).Round(time.Second))
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", b.Address, b.Failures, b.Reason, time.Until(b.Until).Round(time.Second))
 			}
 		})
 	})

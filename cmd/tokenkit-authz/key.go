@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -10,19 +11,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkithq/authz/admin"
-	"github.com/tokenkithq/authz/apikey"
 )
 
 func newKey(std streams) *cobra.Command {
-	cmd := &cobra.Command{Use: "key", Short: "Create, list and delete keys"}
-	cmd.AddCommand(newKeyCreate(std), newKeyList(std), newKeyDelete(std))
+	cmd := &cobra.Command{Use: "key", Short: "Create, change, rotate, pause, list and delete keys"}
+	cmd.AddCommand(
+		newKeyCreate(std), newKeyList(std), newKeyShow(std), newKeyUpdate(std), newKeyRotate(std), newKeyEnable(std, false), newKeyEnable(std, true),
+		newKeyUsage(std), newKeyExplain(std), newKeyDelete(std),
+	)
 	return cmd
 }
 
 func newKeyCreate(std streams) *cobra.Command {
 	o := &operatorCommand{out: std.out}
-	var key admin.OwnedKey
-	var limit int64
+	var owner string
+	var fields keyFields
 	cmd := o.add(&cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a key and print it, once",
@@ -30,11 +33,11 @@ func newKeyCreate(std streams) *cobra.Command {
   tokenkit-authz key create indexer-cron --owner alice --ip 203.0.113.10 --strict`,
 		Args: cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, args []string, client *admin.OperatorClient) error {
-		key.Name = args[0]
-		if cmd.Flags().Changed("rate-limit") {
-			key.RateLimitPerHour = &limit
+		key, err := fields.newKey(args[0], cmd.Flags())
+		if err != nil {
+			return err
 		}
-		created, err := client.CreateKey(cmd.Context(), key)
+		created, err := client.CreateKey(cmd.Context(), admin.OwnedKey{Owner: owner, NewKey: key})
 		if err != nil {
 			return err
 		}
@@ -45,30 +48,27 @@ func newKeyCreate(std streams) *cobra.Command {
 			fmt.Fprintf(w, "id\t%d\nkey\t%s\n\t(shown only now: save it)\n", created.ID, created.Key)
 		})
 	})
-	f := cmd.Flags()
-	f.StringVar(&key.Owner, "owner", "", "user whose key it is")
-	f.StringSliceVar(&key.AllowedOrigins, "origin", nil, "origin that requests may name; may be repeated")
-	f.StringSliceVar(&key.AllowedIPs, "ip", nil, "address or CIDR prefix that requests without an origin may come from; may be repeated")
-	f.Int64Var(&limit, "rate-limit", 0, "calls that any 60 minutes may allow (default: the server's)")
-	f.BoolVar(&key.Strict, "strict", false, "make both lists hold for every request")
+	cmd.Flags().StringVar(&owner, "owner", "", "user whose key it is")
+	fields.flags(cmd.Flags())
 	_ = cmd.MarkFlagRequired("owner") // fails only for a flag that does not exist
 	return cmd
 }
 
 func newKeyList(std streams) *cobra.Command {
 	o := &operatorCommand{out: std.out}
-	var owner string
+	var search admin.KeySearch
 	cmd := o.add(&cobra.Command{
 		Use:   "list",
 		Short: "List keys",
+		Long:  "List keys: all by ascending id, or those that --search and --state find, the newest first.",
 		Args:  cobra.NoArgs,
 	}, func(cmd *cobra.Command, _ []string, client *admin.OperatorClient) error {
-		keys, err := client.ListKeys(cmd.Context(), owner)
+		keys, err := findKeys(cmd.Context(), client, search)
 		if err != nil {
 			return err
 		}
 		return o.print(keys, func(w io.Writer) {
-			fmt.Fprintln(w, "ID\tNAME\tKEY\tOWNER\tORIGINS\tIPS\tLIMIT/H\tSTRICT\tCREATED\tLAST USED")
+			fmt.Fprintln(w, "ID\tNAME\tKEY\tOWNER\tORIGINS\tIPS\tLIMIT/H\tSTRICT\tSTATE\tCREATED\tLAST USED")
 			for _, k := range keys {
 				limit, used := "-", "never"
 				if k.RateLimitPerHour != nil {
@@ -77,13 +77,35 @@ func newKeyList(std streams) *cobra.Command {
 				if k.LastUsedAt != nil {
 					used = k.LastUsedAt.Format(time.DateTime)
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%v\t%s\t%s\n", k.ID, k.Name, k.Hint, k.Owner,
-					orAny(k.AllowedOrigins), orAny(k.AllowedIPs), limit, k.Strict, k.CreatedAt.Format(time.DateTime), used)
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%v\t%s\t%s\t%s\n", k.ID, k.Name, k.Hint, k.Owner,
+					orAny(k.AllowedOrigins), orAny(k.AllowedIPs), limit, k.Strict, k.State, k.CreatedAt.Format(time.DateTime), used)
 			}
 		})
 	})
-	cmd.Flags().StringVar(&owner, "owner", "", "user whose keys to list (default: all)")
+	cmd.Flags().StringVar(&search.Owner, "owner", "", "user whose keys to list (default: all)")
+	cmd.Flags().StringVar(&search.Search, "search", "", "text that the name, hint, notes, owner or metadata contains, or #ID")
+	cmd.Flags().StringVar(&search.State, "state", "", "active, paused, expired, expiring (within 7 days), never_used or unused_30d")
 	return cmd
+}
+
+// findKeys returns all keys that a search finds, from as many pages as it takes.
+func findKeys(ctx context.Context, client *admin.OperatorClient, search admin.KeySearch) ([]admin.Key, error) {
+	if search.Search == "" && search.State == "" {
+		return client.ListKeys(ctx, search.Owner)
+	}
+	search.Limit = 200
+	all := []admin.Key{}
+	for {
+		page, _, err := client.SearchKeys(ctx, search)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < search.Limit {
+			return all, nil
+		}
+		search.After = page[len(page)-1].ID
+	}
 }
 
 func orAny(list []string) string {
@@ -100,11 +122,11 @@ func newKeyDelete(std streams) *cobra.Command {
 		Short: "Delete a key; requests with it get 401 from then on",
 		Args:  cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, args []string, client *admin.OperatorClient) error {
-		id, err := strconv.ParseInt(args[0], 10, 64)
-		if err != nil || id <= 0 {
-			return fmt.Errorf("key id %q: expected a positive integer, as `key list` shows", args[0])
+		id, err := parseKeyID(args[0])
+		if err != nil {
+			return err
 		}
-		deleted, err := client.DeleteKey(cmd.Context(), apikey.KeyID(id))
+		deleted, err := client.DeleteKey(cmd.Context(), id)
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ Every setting of serve can be a flag (--session-ttl 8h), an environment variable
 	)
 	for group, commands := range map[string][]*cobra.Command{
 		"service": {newServe(std), newDemo(std), newStore(std), newConfig(std), newEcho(std)},
-		"manage":  {newUser(std), newKey(std), newBlock(std)},
+		"manage":  {newUser(std), newKey(std), newBlock(std), newAudit(std)},
 		"envoy":   {newEnvoy(std), newCheck(std), newDoctor(std)},
 	} {
 		for _, command := range commands {

@@ -12,8 +12,8 @@ import (
 )
 
 func newUser(std streams) *cobra.Command {
-	cmd := &cobra.Command{Use: "user", Short: "Add users, change passwords, list users"}
-	cmd.AddCommand(newUserAdd(std), newUserPasswd(std), newUserList(std))
+	cmd := &cobra.Command{Use: "user", Short: "Add, invite and list users, change passwords and roles"}
+	cmd.AddCommand(newUserAdd(std), newUserInvite(std), newUserInvitations(std), newUserUninvite(std), newUserPasswd(std), newUserRole(std), newUserList(std), newUserDelete(std))
 	return cmd
 }
 
@@ -61,7 +61,7 @@ func (u *userAndPassword) print(w io.Writer) {
 func newUserAdd(std streams) *cobra.Command {
 	o := &operatorCommand{out: std.out, create: true}
 	var p password
-	var email string
+	var email, role string
 	cmd := o.add(&cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a user",
@@ -70,7 +70,7 @@ standard input; --generate makes one and prints it.`,
 		Example: "  tokenkit-authz user add alice --email alice@example.com",
 		Args:    cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, args []string, client *admin.OperatorClient) error {
-		user, err := client.AddUser(cmd.Context(), admin.NewUser{Name: args[0], Email: email, Password: p.text})
+		user, err := client.AddUser(cmd.Context(), admin.NewUser{Name: args[0], Email: email, Role: role, Password: p.text})
 		if err != nil {
 			return err
 		}
@@ -81,6 +81,7 @@ standard input; --generate makes one and prints it.`,
 		})
 	})
 	cmd.Flags().StringVar(&email, "email", "", "address that the user may sign in with as well")
+	cmd.Flags().StringVar(&role, "role", "", "what the user may do: member, viewer, admin or owner (default: member; the first user: owner)")
 	return p.add(cmd, std)
 }
 
@@ -113,9 +114,9 @@ func newUserList(std streams) *cobra.Command {
 			return err
 		}
 		return o.print(users, func(w io.Writer) {
-			fmt.Fprintln(w, "ID\tNAME\tEMAIL\tCREATED")
+			fmt.Fprintln(w, "ID\tNAME\tEMAIL\tROLE\tCREATED")
 			for _, u := range users {
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", u.ID, u.Name, orDash(u.Email), u.CreatedAt.Format(time.DateTime))
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", u.ID, u.Name, orDash(u.Email), u.Role, u.CreatedAt.Format(time.DateTime))
 			}
 		})
 	})
