@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"strings"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -42,6 +44,9 @@ type Traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	sender   *spanSender
+	// What the sampler says of every Check of a trace that is not sampled, and
+	// of every one without a trace, is known beforehand: no.
+	ignoreUnsampled, ignoreOrphans bool
 }
 
 var _ extauthz.Observer = (*Traces)(nil)
@@ -72,7 +77,12 @@ func NewTraces(ctx context.Context, o TracesOptions) (*Traces, error) {
 	}
 	sender := &spanSender{SpanExporter: exporter, logger: o.Logger}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(sender), sdktrace.WithResource(about))
-	return &Traces{provider: provider, tracer: provider.Tracer("github.com/tokenkithq/authz"), sender: sender}, nil
+	sampler := os.Getenv("OTEL_TRACES_SAMPLER")
+	return &Traces{
+		provider: provider, tracer: provider.Tracer("github.com/tokenkithq/authz"), sender: sender,
+		ignoreUnsampled: sampler == "" || strings.HasPrefix(sampler, "parentbased_"),
+		ignoreOrphans:   sampler == "parentbased_always_off",
+	}, nil
 }
 
 // CheckEndpoint returns an error unless endpoint is the URL of a collector.
@@ -88,6 +98,10 @@ const checkMethod = "envoy.service.auth.v3.Authorization/Check"
 
 // Checked implements [extauthz.Observer].
 func (t *Traces) Checked(ctx context.Context, check extauthz.Checked) {
+	parent := incoming{ctx}.Get("traceparent")
+	if t.ignoreOrphans && parent == "" || t.ignoreUnsampled && unsampled(parent) {
+		return
+	}
 	ctx = propagation.TraceContext{}.Extract(ctx, incoming{ctx})
 	_, span := t.tracer.Start(ctx, checkMethod, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(check.At))
 	if !span.IsRecording() {
@@ -112,6 +126,12 @@ func (t *Traces) Checked(ctx context.Context, check extauthz.Checked) {
 	}
 	span.SetAttributes(attributes...)
 	span.End(trace.WithTimestamp(check.At.Add(check.Duration)))
+}
+
+// unsampled reports whether a traceparent (W3C Trace Context, version 00) says
+// that its trace is not sampled.
+func unsampled(parent string) bool {
+	return len(parent) == 55 && strings.HasPrefix(parent, "00-") && strings.HasSuffix(parent, "-00")
 }
 
 // Close sends what is left, until ctx is done.

@@ -173,8 +173,26 @@ func TestTracesByEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := <-c.spans
+	if !traces.ignoreOrphans || !traces.ignoreUnsampled {
+		t.Error("what is never sampled is looked at")
+	}
 	if !strings.Contains(got.GetResource().String(), `"mine"`) || len(got.GetScopeSpans()[0].GetSpans()) != 1 {
 		t.Errorf("got %v", got)
+	}
+}
+
+// Where the parent does not decide, Checks of traces that are not sampled are
+// looked at too.
+func TestTracesOfAll(t *testing.T) {
+	c, endpoint := startCollector(t, nil)
+	t.Setenv("OTEL_TRACES_SAMPLER", "always_on")
+	traces := newTraces(t, TracesOptions{Endpoint: endpoint})
+	traces.Checked(withParent(t.Context(), traceIgnored), decided(apikey.ReasonAllowed))
+	if err := traces.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if spans := (<-c.spans).GetScopeSpans()[0].GetSpans(); len(spans) != 1 {
+		t.Errorf("%d spans", len(spans))
 	}
 }
 

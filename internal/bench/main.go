@@ -86,6 +86,7 @@ func parts() []part {
 		{"start", "the first seconds with a million keys", true, (*lab).coldStart},
 		{"changes", "latency while keys change and while a backup runs", true, (*lab).changes},
 		{"scan", "good keys while others are guessed", true, (*lab).scan},
+		{"watch", "what metrics, the decision log and traces cost", true, (*lab).watched},
 		{"study", "where Envoy's time goes, and other ways to ask", true, (*lab).study},
 	}
 }
