@@ -153,6 +153,7 @@ func TestDashboardFlows(t *testing.T) {
 	w.flow(t, "warnings", w.warnings)
 	w.flow(t, "search, filter and pages", w.search)
 	w.flow(t, "back and forward", w.history)
+	w.flow(t, "markup stays text", w.markup)
 	w.flow(t, "usage and live limit", w.usage)
 	w.flow(t, "test a request", w.explain)
 	w.flow(t, "edit", w.edit)
@@ -216,4 +217,7 @@ func (w *walk) firstKey(t *testing.T) {
 		t.Errorf("the copied key gets %d", status)
 	}
 	w.row("first", "Active", "Open key")
+	if do[bool](w.person, "holds", copied) {
+		t.Error("the page still holds the key after it was saved")
+	}
 }

@@ -152,6 +152,23 @@ func (w *walk) history(t *testing.T) {
 	w.see("Test a request")
 }
 
+// markup shows what others may have written everywhere that it is shown.
+func (w *walk) markup(t *testing.T) {
+	const name = `<img src=x onerror=alert(1)>`
+	key := w.createKey(t, `{"name": "`+name+`", "notes": "<script>alert(2)</script>", "metadata": {"plan": "<b>pro</b>"}}`)
+	w.open("/settings/api-keys")
+	w.row(name)
+	w.open(fmt.Sprintf("/settings/api-keys/%d", key.ID))
+	w.see(name, "<script>alert(2)</script>", "plan: <b>pro</b>")
+	w.click("Actions for " + name)
+	w.click("Revoke…")
+	w.enter("Type "+name+" to confirm", name)
+	w.click("Revoke key")
+	w.see(name + " was revoked")
+	w.open("/settings/audit")
+	w.row("Key revoked", name)
+}
+
 func (w *walk) usage(t *testing.T) {
 	key := w.createKey(t, `{"name": "busy", "allowed_origins": ["https://app.example.io"], "rate_limit_per_hour": 5}`)
 	w.openKey(t, "busy")

@@ -67,6 +67,11 @@ globalThis.person = (() => {
     background: () => ({ value: getComputedStyle(document.body).backgroundColor + getComputedStyle(document.documentElement).backgroundColor }),
     excess: () => ({ value: Math.max(0, document.documentElement.scrollWidth - innerWidth) }),
     title: () => ({ value: document.title }),
+    // Whether a text is anywhere in the page or in what it stores.
+    holds: (text) => ({
+      value: document.documentElement.outerHTML.includes(text) || [...document.querySelectorAll('input, textarea')].some((one) => one.value.includes(text))
+        || JSON.stringify({ ...localStorage, ...sessionStorage }).includes(text),
+    }),
     path: (expected) => location.pathname === expected && { value: true },
   };
 
