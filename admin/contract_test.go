@@ -201,3 +201,18 @@ func TestDefaultRateLimit(t *testing.T) {
 		}
 	}
 }
+
+// A path with a fixed last part answers only to its own methods, though that
+// part could be the id of a key.
+func TestMethods(t *testing.T) {
+	h := newHarness(t, nil)
+	for _, c := range []struct{ method, path, allow string }{
+		{"GET", deletePath, "POST"}, {"PATCH", deletePath, "POST"}, {"PUT", deletePath, "POST"}, {"POST", listPath, "GET, HEAD"},
+		{"DELETE", onKey(1, ""), "GET, HEAD, PATCH"}, {"POST", onKey(1, ""), "GET, HEAD, PATCH"}, {"GET", onKey(1, "rotate/"), "POST"},
+		{"POST", "/livez", "GET, HEAD"},
+	} {
+		if got := h.do(request{method: c.method, path: c.path}).want(405, "method_not_allowed"); got.header.Get("Allow") != c.allow {
+			t.Errorf("%s %s: Allow: %s", c.method, c.path, got.header.Get("Allow"))
+		}
+	}
+}
