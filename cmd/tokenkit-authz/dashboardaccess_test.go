@@ -98,6 +98,7 @@ func (w *walk) scenes(t *testing.T) (before, after []scene) {
 			w.see("Save your key")
 		}},
 		{"key", func() { w.open(key); w.see("calls left", "Allowed 8", "History", "Who") }},
+		{"key-used-up", func() { w.openKey(t, "almost-used-up"); w.see("0 calls left", "Rate limited 5"); w.click("Hour") }},
 		{"key-explain", func() {
 			w.open(key)
 			w.enter("IP address", "203.0.113.10")
@@ -131,7 +132,7 @@ func (w *walk) furnish(t *testing.T) {
 	for range 8 {
 		w.status(t, key.Key)
 	}
-	for range 5 {
+	for range 9 {
 		w.status(t, full.Key)
 	}
 	guesser := clientFrom("127.0.0.66", 1)

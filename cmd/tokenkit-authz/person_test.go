@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -283,6 +282,3 @@ func (p *person) picture(name string) {
 		p.Logf("taking the picture %s: %v", name, err)
 	}
 }
-
-// distinct returns texts sorted and each once.
-func distinct(texts []string) []string { return slices.Compact(slices.Sorted(slices.Values(texts))) }
