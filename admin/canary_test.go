@@ -52,6 +52,43 @@ func TestSecretsAreNeverTold(t *testing.T) {
 	} {
 		do(r)
 	}
+	var sent admin.SentInvitation
+	h.post("users/invite/", `{"name":"carol"}`, h.login("ada", adaPassword)).want(201, "").decode(&sent)
+	_, invitation, _ := strings.Cut(sent.Link, "#")
+	secrets["invitation"] = invitation
+	page := h.do(request{path: authPath + "login/cookie/", body: loginBody("ada", adaPassword)}).want(200, "")
+	fmt.Fprintln(&answers, page.body)
+	cookie, _, _ := strings.Cut(strings.TrimPrefix(page.header.Get("Set-Cookie"), "tokenkit-session="), ";")
+	secrets["cookie"] = cookie
+	withCookie := http.Header{"Cookie": {"tokenkit-session=" + cookie}}
+	var kept, rotated admin.CreatedKey
+	h.do(request{path: createPath, body: `{"name":"kept"}`, header: withCookie}).want(201, "").decode(&kept)
+	h.do(request{path: onKey(kept.ID, "rotate/"), body: `{}`, header: withCookie}).want(200, "").decode(&rotated)
+	secrets["kept key"], secrets["rotated key"] = kept.Key, rotated.Key
+	for _, r := range []request{
+		{path: authPath + "login/cookie/", body: loginBody("ada", bobPassword)},
+		{path: authPath + "login/cookie/", body: loginBody(mistyped, adaPassword)},
+		{path: authPath + "change-password/", body: `{"current_password":"` + bobPassword + `","new_password":"` + mistyped + `"}`},
+		{path: authPath + "change-password/", body: `{"current_password":"` + adaPassword + `","new_password":"short"}`},
+		{path: authPath + "accept-invitation/", body: `{"token":"` + invitation + `","password":"short"}`},
+		{path: authPath + "accept-invitation/", body: `{"token":"x` + invitation + `","password":"` + adaPassword + `"}`},
+		{method: "PATCH", path: onKey(kept.ID, ""), body: `{"notes":1,"metadata":{"` + kept.Key + `":"x"},"scopes":["` + rotated.Key + ` "]}`},
+		{method: "PATCH", path: onKey(kept.ID, ""), body: `{"scopes":["` + rotated.Key + `"]}`},
+		{path: onKey(kept.ID, "explain/"), body: `{"path":"` + kept.Key + `"}`},
+		{method: "GET", path: onKey(kept.ID, "")},
+		{method: "GET", path: listPath + "?search=kept"},
+		{method: "GET", path: listPath + "?state=" + kept.Key},
+		{method: "GET", path: authPath + "usage/?key_id=" + kept.Key},
+		{method: "GET", path: authPath + "me/"},
+		{method: "GET", path: authPath + "sessions/"},
+		{method: "GET", path: authPath + "users/"},
+		{method: "GET", path: authPath + "invitations/"},
+		{method: "GET", path: authPath + "audit/"},
+		{method: "GET", path: authPath + "audit/export/"},
+	} {
+		r.header = withCookie
+		do(r)
+	}
 	for range 12 {
 		do(request{path: loginPath, body: loginBody("ada", bobPassword)})
 	}

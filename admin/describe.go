@@ -60,7 +60,7 @@ func (a *api) serveStatic(pattern, mediaType, policy string, content func() ([]b
 type documented struct {
 	Method, Path, Summary, Description string
 	Session                            bool
-	Fields                             []documentedField
+	Parameters, Fields                 []documentedField
 	Answers                            []documentedAnswer
 }
 
@@ -94,6 +94,9 @@ func documentedOf(description *huma.OpenAPI, path string, op *huma.Operation) do
 	shown := documented{
 		Method: op.Method, Path: path, Summary: op.Summary, Description: op.Description, Session: len(op.Security) > 0,
 	}
+	for _, parameter := range op.Parameters {
+		shown.Parameters = append(shown.Parameters, documentedField{parameter.Name, kindOfSchema(parameter.Schema), parameter.Description, parameter.Required})
+	}
 	if op.RequestBody != nil {
 		schema := op.RequestBody.Content["application/json"].Schema
 		for schema.Ref != "" {
@@ -101,11 +104,7 @@ func documentedOf(description *huma.OpenAPI, path string, op *huma.Operation) do
 		}
 		for _, name := range sortedNames(schema) {
 			property := schema.Properties[name]
-			kind := property.Type
-			if property.Items != nil {
-				kind += " of " + property.Items.Type
-			}
-			shown.Fields = append(shown.Fields, documentedField{name, kind, property.Description, slices.Contains(schema.Required, name)})
+			shown.Fields = append(shown.Fields, documentedField{name, kindOfSchema(property), property.Description, slices.Contains(schema.Required, name)})
 		}
 	}
 	for status, response := range op.Responses {
@@ -113,4 +112,14 @@ func documentedOf(description *huma.OpenAPI, path string, op *huma.Operation) do
 	}
 	slices.SortFunc(shown.Answers, func(a, b documentedAnswer) int { return strings.Compare(a.Status, b.Status) })
 	return shown
+}
+
+func kindOfSchema(schema *huma.Schema) string {
+	switch {
+	case schema.Items != nil && schema.Items.Type != "":
+		return schema.Type + " of " + schema.Items.Type
+	case schema.Items != nil:
+		return schema.Type + " of object"
+	}
+	return schema.Type
 }

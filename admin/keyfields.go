@@ -19,7 +19,7 @@ type fieldReader struct {
 
 func (f *fieldReader) fault(field string, err error) {
 	if len(f.faults) < maxFaults {
-		f.faults = append(f.faults, FieldProblem{Location: f.place + "." + field, Message: err.Error()})
+		f.faults = append(f.faults, FieldProblem{Location: f.place + "." + field, Message: clipTo(err.Error(), maxMessage)})
 	}
 }
 

@@ -58,6 +58,7 @@ func TestKeyWithAllFields(t *testing.T) {
 		"endless expiry": {`{"name":"x","expires_at":"9999-12-31T23:59:59-12:00"}`, "body.expires_at"},
 		"no time":        {`{"name":"x","expires_at":"tomorrow"}`, "body.expires_at"},
 		"metadata name":  {`{"name":"x","metadata":{"Team":"x"}}`, "body.metadata"},
+		"long name":      {`{"name":"x","metadata":{"` + strings.Repeat("x", 10_000) + `":"x"}}`, "body.metadata"},
 		"metadata value": {`{"name":"x","metadata":{"team":"a\nb"}}`, "body.metadata.team"},
 		"metadata type":  {`{"name":"x","metadata":{"team":1}}`, "body.metadata.team"},
 		"scope":          {`{"name":"x","scopes":["/v1/","/v1/../x"]}`, "body.scopes[1]"},
@@ -66,7 +67,7 @@ func TestKeyWithAllFields(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h.t = t
 			p := h.do(request{path: createPath, body: c.body, token: token}).want(422, "invalid_request").problem()
-			if len(p.Errors) != 1 || p.Errors[0].Location != c.location {
+			if len(p.Errors) != 1 || p.Errors[0].Location != c.location || len(p.Errors[0].Message) > 310 {
 				t.Errorf("got %+v, want %s", p.Errors, c.location)
 			}
 		})

@@ -147,7 +147,8 @@ func TestOpenAPI(t *testing.T) {
 func TestDocsPage(t *testing.T) {
 	h := newHarness(t, nil)
 	page := h.do(request{method: "GET", path: "/docs"}).want(200, "")
-	if !strings.Contains(page.body, createPath) || !strings.Contains(page.body, "allowed_origins") || !strings.Contains(page.body, "storage_full") {
+	if !strings.Contains(page.body, createPath) || !strings.Contains(page.body, "allowed_origins") || !strings.Contains(page.body, "storage_full") ||
+		!strings.Contains(page.body, "PATCH") || !strings.Contains(page.body, "unused_30d: not used") {
 		t.Error("the page lacks an operation, a field or an answer")
 	}
 	for _, load := range []string{"<script", "<style", "style=", "src=", "@import", "//cdn"} {

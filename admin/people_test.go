@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -120,6 +121,23 @@ func TestSessions(t *testing.T) {
 	}
 	h.get("me/", first).want(200, "")
 	h.get("me/", bob).want(200, "")
+}
+
+// When a session was last seen is written behind, and when the API stops.
+func TestLastSeenIsWritten(t *testing.T) {
+	h := newHarness(t, nil)
+	token := h.login("ada", adaPassword)
+	h.clock.advance(time.Minute)
+	h.get("me/", token).want(200, "")
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.admin.Run(stopped); err != nil {
+		t.Fatal(err)
+	}
+	sessions, err := h.store.ListSessions(t.Context(), 1)
+	if err != nil || len(sessions) != 1 || !sessions[0].LastSeenAt.Equal(h.clock.now()) {
+		t.Errorf("got %+v, %v", sessions, err)
+	}
 }
 
 func TestChangePassword(t *testing.T) {

@@ -134,10 +134,14 @@ func location(pointer jsontext.Pointer) string {
 }
 
 // clip bounds how much of a name that a client invented is sent back.
-func clip(name string) string {
-	const most = 64
-	if len(name) <= most {
-		return name
+func clip(name string) string { return clipTo(name, 64) }
+
+// maxMessage bounds a message that repeats what a client sent.
+const maxMessage = 300
+
+func clipTo(text string, most int) string {
+	if len(text) <= most {
+		return text
 	}
-	return strings.ToValidUTF8(name[:most], "") + "…"
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
