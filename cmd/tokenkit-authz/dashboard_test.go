@@ -221,3 +221,23 @@ func (w *walk) firstKey(t *testing.T) {
 		t.Error("the page still holds the key after it was saved")
 	}
 }
+
+func (w *walk) history(t *testing.T) {
+	w.open("/settings/api-keys?search=first")
+	w.click("first")
+	w.see("Test a request")
+	if title := do[string](w.person, "title"); title != "first · TokenKit" {
+		t.Errorf("the key's page is called %q", title)
+	}
+	if _, err := chromedp.Run(w.tab, chromedp.NavigateBack()); err != nil {
+		t.Fatal(err)
+	}
+	w.see("Generate Key", "1 key")
+	if search := w.value("Search keys"); search != "first" {
+		t.Errorf("after going back the search is %q", search)
+	}
+	if _, err := chromedp.Run(w.tab, chromedp.NavigateForward()); err != nil {
+		t.Fatal(err)
+	}
+	w.see("Test a request")
+}

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/chromedp/chromedp"
 )
 
 // keyDetail is what the API tells of a key.
@@ -130,26 +128,6 @@ func (w *walk) search(t *testing.T) {
 	w.row("batch-29", "Never")
 	w.choose("Owner", "My keys")
 	w.row("batch-29")
-}
-
-func (w *walk) history(t *testing.T) {
-	w.open("/settings/api-keys?search=first")
-	w.click("first")
-	w.see("Test a request")
-	if title := do[string](w.person, "title"); title != "first · TokenKit" {
-		t.Errorf("the key's page is called %q", title)
-	}
-	if _, err := chromedp.Run(w.tab, chromedp.NavigateBack()); err != nil {
-		t.Fatal(err)
-	}
-	w.see("Generate Key", "1 key")
-	if search := w.value("Search keys"); search != "first" {
-		t.Errorf("after going back the search is %q", search)
-	}
-	if _, err := chromedp.Run(w.tab, chromedp.NavigateForward()); err != nil {
-		t.Fatal(err)
-	}
-	w.see("Test a request")
 }
 
 // markup shows what others may have written everywhere that it is shown.

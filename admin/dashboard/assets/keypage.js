@@ -18,6 +18,8 @@ import { report, toast } from './toast.js';
 
 /** @typedef {import('./keytable.js').Key} Key */
 
+const interval = 10_000; // milliseconds
+
 /** @type {import('./router.js').Page['show']} */
 export async function showKey(main, { parts, signal }) {
   const path = `api-keys/${parts[0]}/`;
@@ -45,6 +47,16 @@ export async function showKey(main, { parts, signal }) {
     void limit.refresh();
     void showTrail(trail, key, signal).catch(report);
   };
+  // Others change keys too, and the time of last use is told some seconds late.
+  const timer = setInterval(async () => {
+    const busy = [top, settings, trail].some((part) => part.contains(document.activeElement)) || document.querySelector('dialog[open]');
+    if (document.hidden || busy) return;
+    const next = await get(path, { signal }).catch(() => null);
+    if (!next || signal.aborted || JSON.stringify(next) === JSON.stringify(key)) return;
+    key = next;
+    paint();
+  }, interval);
+  signal.addEventListener('abort', () => clearInterval(timer));
   const limit = limitCard(() => key, signal);
   fill(main, h('a.back', { href: '/settings/api-keys' }, icon('back'), 'API Keys'), top,
     h('div.cards', null, usageCard(key.id, signal), h('div.column', null, limit.element, settings), explainCard(() => key), trail));
