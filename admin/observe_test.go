@@ -32,16 +32,20 @@ func TestObserver(t *testing.T) {
 			_, _ = w.Write([]byte("fine"))
 		case "3":
 			panic("no")
+		case "5": // the first that is no interim one counts
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(http.StatusCreated)
+			w.WriteHeader(http.StatusTeapot)
 		}
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
 	var got served
 	hosts := newHostGuard([]string{"keys.example.io"}, "")
 	handler := guards{logger: slog.New(slog.DiscardHandler), hosts: &hosts, observer: &got}.protect(mux)
-	for _, url := range []string{"http://keys.example.io/keys/1/", "http://keys.example.io/keys/2/", "http://keys.example.io/keys/3/", "http://keys.example.io/keys/4/", "http://keys.example.io/who/knows", "http://evil.example/keys/1/"} {
+	for _, url := range []string{"http://keys.example.io/keys/1/", "http://keys.example.io/keys/2/", "http://keys.example.io/keys/3/", "http://keys.example.io/keys/4/", "http://keys.example.io/keys/5/", "http://keys.example.io/who/knows", "http://evil.example/keys/1/"} {
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, url, nil))
 	}
-	want := served{"GET /keys/{id} 418", "GET /keys/{id} 200", "GET /keys/{id} 500", "GET /keys/{id} 200", "other 404", "refused 421"}
+	want := served{"GET /keys/{id} 418", "GET /keys/{id} 200", "GET /keys/{id} 500", "GET /keys/{id} 200", "GET /keys/{id} 201", "other 404", "refused 421"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

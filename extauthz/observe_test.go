@@ -104,6 +104,11 @@ func TestObserverOfDecisionsOnly(t *testing.T) {
 	if len(heard) != 1 || heard[0].Host != "" || heard[0].RequestID != "" {
 		t.Errorf("heard %+v", heard)
 	}
+	var v view
+	var reader wireReader
+	if err := reader.read(&v, wireOf(t, check), checkShape(t), &b.parser.wanted); err != nil || v.host != "" {
+		t.Errorf("read host %q from the wire, %v", v.host, err)
+	}
 }
 
 // slowKeys takes its time by the clock of the bench.

@@ -92,6 +92,14 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+// Nothing of a key is left where a text is cut within it.
+func TestDecisionLineCutsNoKey(t *testing.T) {
+	check := extauthz.Checked{Path: strings.Repeat("/", maxPath-10) + secretText(t)}
+	if line := string(appendDecision(nil, &check, 1)); strings.Contains(line, "tk_") {
+		t.Errorf("the beginning of the key is in %s", line)
+	}
+}
+
 // Whatever clients send, a line is one line of JSON, of a bounded length, in
 // UTF-8, without the key.
 func TestDecisionLineOfAnything(t *testing.T) {
