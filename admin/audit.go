@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -139,7 +140,7 @@ type auditPage struct {
 // auditFilter returns what a caller may see of what they ask for.
 func (s *service) auditFilter(ctx context.Context, by caller, query *AuditQuery) (store.EventFilter, error) {
 	filter := store.EventFilter{
-		Before: uint64(query.Before), Limit: query.Limit, ActorName: query.Actor, ActionPrefix: query.Action,
+		Before: uint64(query.Before), Limit: query.Limit, ActorName: strings.ToLower(query.Actor), ActionPrefix: query.Action,
 		TargetKind: query.Target, TargetID: query.TargetID, From: query.From, To: query.To,
 	}
 	if query.TargetID != 0 && query.Target == "" {

@@ -52,7 +52,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("the first event is %+v", all[8])
 	}
 	for query, want := range map[string]string{
-		"?action=key.": "key.rotate key.update key.create", "?action=login.fail&limit=1": "login.fail", "?target=key&target_id=1&actor=bob": "key.rotate key.create",
+		"?action=key.": "key.rotate key.update key.create", "?action=login.fail&limit=1": "login.fail", "?target=key&target_id=1&actor=Bob": "key.rotate key.create",
 		"?from=2026-03-01T12:00:01Z": "", "?to=2026-03-01T12:00:01Z&target=user&action=user": "user.create user.create",
 	} {
 		if events, _ := list(ada, query); actions(events) != want {
