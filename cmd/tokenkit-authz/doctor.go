@@ -100,7 +100,7 @@ func envoyConfiguration(ctx context.Context, path, adminURL string) ([]byte, err
 	if err != nil {
 		return nil, fmt.Errorf("envoy-admin: %w", err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("envoy-admin: expected status 200 of %s, got %s", request.URL, response.Status)
 	}
