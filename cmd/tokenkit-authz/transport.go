@@ -98,7 +98,7 @@ func (t *transportSettings) check(adminListen string) error {
 	}
 	host, _, err := net.SplitHostPort(adminListen)
 	if err != nil || adminListen == "" {
-		return nil // said elsewhere, or nothing to guard
+		return nil //nolint:nilerr // said elsewhere, or nothing to guard
 	}
 	// What a name stands for is known when it is listened on.
 	if addr, err := netip.ParseAddr(host); host == "" || err == nil && !addr.Unmap().IsLoopback() {
