@@ -10,6 +10,8 @@
 //	server, err := extauthz.NewServer(authorizer, extauthz.Options{})
 //	grpcServer := extauthz.NewGRPCServer(server)
 //
+// An [Observer] hears of each Check, for metrics, logs and traces.
+//
 // Everything that decides is local: a Check that finds its key in memory waits
 // for nothing.
 package extauthz
