@@ -115,7 +115,9 @@ func (b *builder) listener() *listenerv3.Listener {
 func (b *builder) clusters() []*clusterv3.Cluster {
 	upstream := b.cluster(upstreamCluster, b.Upstream)
 	b.speak(upstream, b.UpstreamProtocol, &corev3.Http2ProtocolOptions{AllowConnect: true})
-	all := []*clusterv3.Cluster{b.authz(), b.cluster(adminCluster, b.AdminAPI), upstream}
+	adminAPI := b.cluster(adminCluster, b.AdminAPI)
+	b.encrypt(adminAPI, b.AdminTLS, "http/1.1", b.AdminAPI)
+	all := []*clusterv3.Cluster{b.authz(), adminAPI, upstream}
 	if b.RateLimit.Service != "" {
 		all = append(all, b.rateLimitCluster())
 	}
@@ -125,6 +127,7 @@ func (b *builder) clusters() []*clusterv3.Cluster {
 // authz is the cluster of the authorization services.
 func (b *builder) authz() *clusterv3.Cluster {
 	cluster := b.cluster(authzCluster, b.Authz...)
+	b.encrypt(cluster, b.AuthzTLS, "h2", b.Authz...)
 	b.speak(cluster, HTTP2, &corev3.Http2ProtocolOptions{
 		ConnectionKeepalive: &corev3.KeepaliveSettings{
 			Interval: durationpb.New(30 * time.Second),

@@ -129,6 +129,11 @@ func drawOptions(t *rapid.T) envoy.Options {
 	o.TLS = rapid.SampledFrom([]envoy.TLS{{}, {Certificate: "/c.pem", Key: "/k.pem"}}).Draw(t, "TLS")
 	o.RateLimit.Service = rapid.SampledFrom([]string{"", "127.0.0.1:8081", "limits.example:8081"}).Draw(t, "rate limit")
 	o.Routes = rapid.SampledFrom([][]envoy.Route{nil, {{Path: "/healthz", Public: true}}, allRoutes()}).Draw(t, "routes")
+	if o.Authz == nil || o.Authz[0][:5] != "unix:" {
+		tls := rapid.SampledFrom([]envoy.ServiceTLS{{}, {CA: "/ca.pem"}, {CA: "/ca.pem", Certificate: "/c.pem", Key: "/k.pem", Names: []string{"spiffe://a/b", "a.example", "::1"}}})
+		o.AuthzTLS, o.AdminTLS = tls.Draw(t, "TLS to the service"), tls.Draw(t, "TLS to the admin API")
+		o.TLSSecrets = rapid.SampledFrom([]string{"", "/etc/envoy/secrets"}).Draw(t, "secrets")
+	}
 	if rapid.Bool().Draw(t, "own identity") {
 		o.Identity = envoy.Identity{KeyID: "x-id", Owner: "x-owner"}
 	}
@@ -143,6 +148,11 @@ func TestWrongOptionsAreNamed(t *testing.T) {
 	}{
 		{"no port", envoy.Options{Listen: "127.0.0.1"}, `option Listen "127.0.0.1": expected an IP address and a port`},
 		{"a name to listen on", envoy.Options{Listen: "localhost:80"}, `option Listen "localhost:80"`},
+		{"TLS to anybody", envoy.Options{AuthzTLS: envoy.ServiceTLS{Certificate: "/c", Key: "/k"}}, "option AuthzTLS: expected a CA"},
+		{"TLS with half a certificate", envoy.Options{AdminTLS: envoy.ServiceTLS{CA: "/ca", Certificate: "/c"}}, "option AdminTLS: expected both a certificate and a key"},
+		{"TLS by a relative path", envoy.Options{AuthzTLS: envoy.ServiceTLS{CA: "ca"}}, "option AuthzTLS: expected absolute paths"},
+		{"TLS to a socket", envoy.Options{Authz: []string{"unix:/s"}, AuthzTLS: envoy.ServiceTLS{CA: "/ca"}}, "option AuthzTLS: expected none for a Unix socket"},
+		{"relative secrets", envoy.Options{TLSSecrets: "s"}, `option TLSSecrets "s": expected an absolute path`},
 		{"an open admin interface", envoy.Options{EnvoyAdmin: "0.0.0.0:9901"}, `option EnvoyAdmin "0.0.0.0:9901": expected a loopback address`},
 		{"an admin interface by name", envoy.Options{EnvoyAdmin: "localhost:9901"}, `option EnvoyAdmin "localhost:9901": expected an IP address`},
 		{"no service", envoy.Options{Authz: []string{}}, `option Authz: expected at least one`},

@@ -68,6 +68,9 @@ func (o Options) inCluster() (Options, error) {
 	if len(o.Authz) != 1 {
 		return o, errors.New("envoy: option Authz: expected one Service of the cluster, behind which there may be several pods")
 	}
+	if !o.AuthzTLS.none() || !o.AdminTLS.none() {
+		return o, errors.New("envoy: options AuthzTLS, AdminTLS: expected none, since the mesh has settings of its own for it")
+	}
 	if o.RateLimit.Service != "" {
 		return o, errors.New("envoy: option RateLimit: expected none, since the mesh has settings of its own for it")
 	}

@@ -32,12 +32,20 @@ type Options struct {
 	// Authz are the authorization services, each a host:port or a Unix socket
 	// as "unix:/path"; not both kinds. Nil: "127.0.0.1:9001".
 	Authz []string
+	// AuthzTLS is how they are spoken to. Zero: without TLS.
+	AuthzTLS ServiceTLS
 	// AuthzTimeout bounds one decision; what takes longer is answered with
 	// 503. Zero: 250 ms.
 	AuthzTimeout time.Duration
 	// AdminAPI is the host:port of the admin API, which gets the requests
 	// below [AdminPrefix] and needs no key for them. Empty: "127.0.0.1:9002".
 	AdminAPI string
+	// AdminTLS is how it is spoken to. Zero: without TLS.
+	AdminTLS ServiceTLS
+	// TLSSecrets is a folder with the files that [RenderSecrets] returned, so
+	// that PEM files of AuthzTLS and AdminTLS are read anew when they change.
+	// Empty: they are read when Envoy starts.
+	TLSSecrets string
 	// Upstream is the host:port of the API to protect, which gets all other
 	// requests. Empty: "127.0.0.1:8080".
 	Upstream string
@@ -172,6 +180,9 @@ func (o *Options) check() error {
 	}
 	if err := o.TLS.check(); err != nil {
 		return fmt.Errorf("option TLS: %w", err)
+	}
+	if err := checkServiceTLS(o); err != nil {
+		return err
 	}
 	if err := o.RateLimit.check(); err != nil {
 		return fmt.Errorf("option RateLimit: %w", err)

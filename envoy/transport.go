@@ -58,15 +58,12 @@ func (b *builder) transportSocket() *corev3.TransportSocket {
 	if b.TLS == (TLS{}) {
 		return nil
 	}
-	file := func(path string) *corev3.DataSource {
-		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: path}}
-	}
 	return &corev3.TransportSocket{
 		Name: "envoy.transport_sockets.tls",
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.any(&tlsv3.DownstreamTlsContext{
 			CommonTlsContext: &tlsv3.CommonTlsContext{
 				TlsParams:       &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2},
-				TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: file(b.TLS.Certificate), PrivateKey: file(b.TLS.Key)}},
+				TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: fileSource(b.TLS.Certificate), PrivateKey: fileSource(b.TLS.Key)}},
 				AlpnProtocols:   []string{"h2", "http/1.1"},
 			},
 		})},

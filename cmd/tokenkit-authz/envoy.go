@@ -2,7 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +20,7 @@ func newEnvoy(std streams) *cobra.Command {
 		Long: `Render configuration for Envoy, Istio and Envoy Gateway. Whatever is rendered fails closed:
 a request that could not be decided is answered with 503.`,
 	}
-	cmd.AddCommand(newEnvoyConfig(std), newEnvoyFilter(std), newEnvoyIstio(std), newEnvoyGateway(std))
+	cmd.AddCommand(newEnvoyConfig(std), newEnvoyFilter(std), newEnvoySecrets(std), newEnvoyIstio(std), newEnvoyGateway(std))
 	return cmd
 }
 
@@ -73,6 +77,41 @@ HTTP connection manager, routes and clusters, each with a comment that says wher
 	}
 	addressFlags(cmd.Flags(), &o, addresses{authz: "127.0.0.1:9001", adminAPI: "127.0.0.1:9002"})
 	filterFlags(cmd.Flags(), &o)
+	return cmd
+}
+
+func newEnvoySecrets(std streams) *cobra.Command {
+	var o envoy.Options
+	var out string
+	cmd := &cobra.Command{
+		Use:   "secrets",
+		Short: "Write what makes Envoy read changed certificates anew",
+		Long: `Write the files that make Envoy read the PEM files for TLS to the service anew whenever
+something is renamed into their folder, as Kubernetes and certificate tools replace them.`,
+		Example: `  tokenkit-authz envoy secrets --tls-secrets /etc/envoy/secrets --authz-tls-ca /etc/tls/ca.crt \
+    --authz-tls-cert /etc/tls/tls.crt --authz-tls-key /etc/tls/tls.key`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			files, err := envoy.RenderSecrets(o)
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				out = o.TLSSecrets
+			}
+			for _, name := range slices.Sorted(maps.Keys(files)) {
+				path := filepath.Join(out, name)
+				if err := os.WriteFile(path, files[name], 0o644); err != nil { //nolint:gosec // paths only, and Envoy may run as another user
+					return fmt.Errorf("writing a secret: %w", err)
+				}
+				fmt.Fprintln(std.out, path)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	addressFlags(f, &o, addresses{authz: "127.0.0.1:9001", adminAPI: "127.0.0.1:9002"})
+	f.StringVar(&out, "out", "", "folder to write to, where it is not --tls-secrets")
 	return cmd
 }
 

@@ -24,6 +24,9 @@ type addresses struct{ authz, adminAPI, upstream string }
 
 func addressFlags(f *pflag.FlagSet, o *envoy.Options, defaults addresses) {
 	f.StringSliceVar(&o.Authz, "authz", []string{defaults.authz}, "the service's Check addresses, host:port or, for an Envoy of your own, unix:/path; may be repeated there")
+	if defaults.authz != envoy.ClusterAuthz {
+		serviceTLSFlags(f, o)
+	}
 	f.DurationVar(&o.AuthzTimeout, "authz-timeout", 0, "how long one decision may take (default 250ms)")
 	if defaults.adminAPI != "" {
 		f.StringVar(&o.AdminAPI, "admin-api", defaults.adminAPI, "address of the admin API")
@@ -33,6 +36,20 @@ func addressFlags(f *pflag.FlagSet, o *envoy.Options, defaults addresses) {
 		f.StringVar(&o.Upstream, "upstream", defaults.upstream, "address of the API to protect")
 	}
 	f.Var(&routesValue{&o.Routes}, "route", "path with rules of its own, each of public, anonymous, scope=NAME, cost=N; may be repeated")
+}
+
+// serviceTLSFlags are about TLS to the service, by files where Envoy runs.
+func serviceTLSFlags(f *pflag.FlagSet, o *envoy.Options) {
+	for _, one := range []struct {
+		prefix, of string
+		tls        *envoy.ServiceTLS
+	}{{"authz", "the service", &o.AuthzTLS}, {"admin-api", "the admin API", &o.AdminTLS}} {
+		f.StringVar(&one.tls.CA, one.prefix+"-tls-ca", "", "PEM file, where Envoy runs, of the authorities of the certificate of "+one.of+" (default: no TLS)")
+		f.StringSliceVar(&one.tls.Names, one.prefix+"-tls-name", nil, "name that it must have; may be repeated (default: the host that is connected to)")
+		f.StringVar(&one.tls.Certificate, one.prefix+"-tls-cert", "", "PEM file, where Envoy runs, of the certificate that Envoy shows there (default: none)")
+		f.StringVar(&one.tls.Key, one.prefix+"-tls-key", "", "PEM file, where Envoy runs, of its private key")
+	}
+	f.StringVar(&o.TLSSecrets, "tls-secrets", "", "folder, where Envoy runs, with what \"envoy secrets\" writes, so that changed PEM files are read anew (default: they are read once)")
 }
 
 // filterFlags are about what the filters of an Envoy do.
