@@ -23,6 +23,7 @@ type Sources struct {
 	Version  string
 	Checks   *Checks
 	Requests *Requests
+	Reads    *Reads
 	Cache    func() store.CacheStats
 	Limiter  func() limit.Stats
 	Blocks   func() block.Stats
@@ -70,6 +71,9 @@ func NewRegistry(s Sources) (*prometheus.Registry, error) {
 	if s.Checks != nil {
 		all = append(all, s.Checks)
 	}
+	if s.Reads != nil {
+		all = append(all, s.Reads)
+	}
 	if s.Requests != nil {
 		all = append(all, s.Requests)
 	}
@@ -95,7 +99,7 @@ func Describe() []Metric {
 		Traces:    func() TracesStats { return TracesStats{} },
 	}
 	all := describe(every.groups())
-	for _, m := range slices.Concat(NewChecks().metrics(), NewRequests().metrics()) {
+	for _, m := range slices.Concat(NewChecks().metrics(), NewRequests().metrics(), NewReads(nil).metrics()) {
 		all = append(all, m.Metric)
 	}
 	slices.SortFunc(all, byName)

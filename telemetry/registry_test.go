@@ -24,6 +24,7 @@ func every() Sources {
 		Version:  "v1",
 		Checks:   NewChecks(),
 		Requests: servedOnce(),
+		Reads:    NewReads(nil),
 		Cache: func() store.CacheStats {
 			return store.CacheStats{Hits: 1, AbsentHits: 2, Misses: 3, Shared: 4, Evictions: 5, Keys: 6, Absent: 7}
 		},

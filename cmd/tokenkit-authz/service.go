@@ -75,7 +75,7 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if v.keys, err = bolt.Open(ctx, s.keysFile(), bolt.Options{}); err != nil {
 		return nil, err
 	}
-	v.cache = store.NewCache(store.NewIndex(v.keys), store.CacheOptions{Keys: s.cacheKeys, Absent: s.cacheMissing})
+	v.cache = store.NewCache(v.watch.reads(s, store.NewIndex(v.keys)), store.CacheOptions{Keys: s.cacheKeys, Absent: s.cacheMissing})
 	v.uses = store.NewLastUsed(v.cache, store.LastUsedOptions{Report: func(err error) {
 		logger.Warn("saving when keys were last used failed; it is tried again", "error", err)
 	}})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/extauthz"
+	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/telemetry"
 )
 
@@ -17,8 +18,18 @@ type watch struct {
 	observers []extauthz.Observer
 	metrics   http.Handler           // nil where there are none
 	requests  admin.Observer         // likewise
+	searches  *telemetry.Reads       // likewise
 	decisions *telemetry.DecisionLog // likewise
 	traces    *telemetry.Traces      // likewise
+}
+
+// reads returns keys, with its searches counted where metrics are wanted.
+func (w *watch) reads(s *settings, keys store.Store) store.Store {
+	if s.metricsListen == "" {
+		return keys
+	}
+	w.searches = telemetry.NewReads(keys)
+	return w.searches
 }
 
 // openWatch makes what the settings ask for, over the parts that are open.
@@ -38,7 +49,7 @@ func (v *service) openMetrics() error {
 	}
 	checks, requests := telemetry.NewChecks(), telemetry.NewRequests()
 	sources := telemetry.Sources{
-		Version: versionText(), Checks: checks, Requests: requests,
+		Version: versionText(), Checks: checks, Requests: requests, Reads: v.watch.searches,
 		Cache: v.cache.Stats, Limiter: v.limiter.Stats, Blocks: v.table.Stats, LastUsed: v.uses.Stats,
 	}
 	if v.usage != nil {

@@ -86,6 +86,8 @@ func TestMetrics(t *testing.T) {
 		`check_duration_seconds_count 17`,
 		`cache_searches_total{outcome="hit"} 4`,
 		`limit_denied_total{cause="spent"} 2`,
+		`store_read_duration_seconds_count 1`,
+		`store_read_failures_total 0`,
 		`limit_keys 1`,
 		`blocked_addresses 1`,
 		`blocks_total 1`,
