@@ -120,7 +120,7 @@ func (a *Admin) backup(w http.ResponseWriter, r *http.Request, operator *api) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	out := &countingWriter{w: w}
-	size, err := a.options.Backup.Backup(r.Context(), out)
+	size, err := a.options.Backup.Backup(r.Context(), newPacedWriter(r.Context(), out, a.options.BackupRate))
 	if err == nil && size != out.n {
 		err = fmt.Errorf("wrote %d bytes of %d", out.n, size)
 	}

@@ -141,6 +141,9 @@ type Options struct {
 	// Backup is what the operator's backup copies. Nil: that call answers
 	// 501.
 	Backup Backuper
+	// BackupRate is how many bytes of it are sent a second. Zero:
+	// [DefaultBackupRate].
+	BackupRate int64
 }
 
 // PasswordCost is the cost of an argon2id hash. The zero value stands for
@@ -172,6 +175,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.BackupRate <= 0 {
+		o.BackupRate = DefaultBackupRate
 	}
 	if o.Version == "" {
 		o.Version = "dev"

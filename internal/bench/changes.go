@@ -45,9 +45,8 @@ func (l *lab) changes() error {
 	defer client.Close()
 	idle := at("idle", rate, nil)
 	changing := at(fmt.Sprintf("%d changes a second", changesPerSecond), rate, func(ctx context.Context) (int, error) { return changeKeys(ctx, client) })
-	backup := at("backups, as fast as they go", rate, func(ctx context.Context) (int, error) { return backUp(ctx, client, 0) })
-	paced := at(fmt.Sprintf("a backup of %d MiB a second", pacedMiB), rate, func(ctx context.Context) (int, error) { return backUp(ctx, client, pacedMiB<<20) })
-	lines := []*line{idle, changing, backup, paced}
+	backup := at("backups, one after the other", rate, func(ctx context.Context) (int, error) { return backUp(ctx, client) })
+	lines := []*line{idle, changing, backup}
 	if err := l.inRounds(lines...); err != nil {
 		return err
 	}
@@ -55,7 +54,6 @@ func (l *lab) changes() error {
 	l.table(lines...)
 	l.print("changes to idle: p99 %v, p50 %v; %.0f changes were made a second", ratio(p99, changing, idle), ratio(p50, changing, idle), spreadOf(changing.often).median)
 	l.print("backups to idle: p99 %v, p50 %v; %.0f MiB were copied a second", ratio(p99, backup, idle), ratio(p50, backup, idle), spreadOf(backup.often).median)
-	l.print("a slow one to idle: p99 %v, p50 %v; %.0f MiB were copied a second", ratio(p99, paced, idle), ratio(p50, paced, idle), spreadOf(paced.often).median)
 	return nil
 }
 
@@ -114,18 +112,14 @@ func change(ctx context.Context, client *admin.OperatorClient, last apikey.KeyID
 	return created.ID, err
 }
 
-// pacedMiB is how much is copied a second by a backup that takes its time.
-const pacedMiB = 64
-
 // backUp copies the store, again and again, until ctx is done, and returns how
-// many MiB were copied. Unless perSecond is zero it reads no more bytes than
-// that a second, and the service can send no more.
-func backUp(ctx context.Context, client *admin.OperatorClient, perSecond int) (int, error) {
-	to := &pacedWriter{ctx: ctx, perSecond: perSecond, began: time.Now()}
+// many MiB were copied.
+func backUp(ctx context.Context, client *admin.OperatorClient) (int, error) {
+	var copied counter
 	for {
-		_, err := client.Backup(ctx, to)
+		_, err := client.Backup(ctx, &copied)
 		if ctx.Err() != nil {
-			return to.n >> 20, nil //nolint:nilerr // it was told to end
+			return int(copied) >> 20, nil //nolint:nilerr // it was told to end
 		}
 		if err != nil {
 			return 0, err
@@ -133,23 +127,10 @@ func backUp(ctx context.Context, client *admin.OperatorClient, perSecond int) (i
 	}
 }
 
-// pacedWriter takes so many bytes a second, or all of them, and keeps none.
-type pacedWriter struct {
-	ctx       context.Context
-	perSecond int
-	began     time.Time
-	n         int
-}
+// counter counts what is written to it, and keeps none.
+type counter int64
 
-func (w *pacedWriter) Write(b []byte) (int, error) {
-	w.n += len(b)
-	if w.perSecond > 0 {
-		due := time.Duration(float64(w.n) / float64(w.perSecond) * float64(time.Second))
-		select {
-		case <-time.After(due - time.Since(w.began)):
-		case <-w.ctx.Done():
-			return 0, w.ctx.Err()
-		}
-	}
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
 	return len(b), nil
 }
