@@ -121,7 +121,7 @@ func (c *crashRun) renewLimits(s *server) {
 		c.retired++
 		c.limits = c.limits[1:]
 	}
-	limits := [...]int64{1, 10, 64, 65, 100, 200, 500, 1000}
+	limits := [...]int64{1, 20_000, 10, 64, 65, 100, 500, 5000}
 	for range 2 {
 		n := limits[(c.retired+len(c.limits))%len(limits)]
 		asked := admin.NewKey{Name: fmt.Sprintf("limited-%d-%d", n, c.retired+len(c.limits)), RateLimitPerHour: &n}

@@ -149,6 +149,7 @@ var (
 	_ fs.NodeRenamer        = (*folder)(nil)
 	_ fs.NodeOpendirHandler = (*folder)(nil)
 	_ fs.NodeMknoder        = (*folder)(nil)
+	_ fs.NodeGetattrer      = (*folder)(nil)
 	_ fs.NodeGetattrer      = (*socket)(nil)
 	_ fs.NodeSetattrer      = (*socket)(nil)
 	_ fs.NodeOpener         = (*file)(nil)
@@ -191,6 +192,12 @@ func (d *folder) Mknod(ctx context.Context, name string, mode, _ uint32, out *fu
 type socket struct {
 	fs.Inode
 	mode atomic.Uint32
+}
+
+// Getattr says that the folder is its owner's only.
+func (d *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	out.Mode, out.Nlink = syscall.S_IFDIR|0o700, 2
+	return 0
 }
 
 func (s *socket) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
