@@ -88,6 +88,9 @@ func (b *builder) bootstrap() *bootstrapv3.Bootstrap {
 			}},
 		},
 	}
+	if b.TLSSecrets != "" { // Envoy asks nobody for secrets without a name of its own
+		bootstrap.Node = &corev3.Node{Id: "tokenkit", Cluster: "tokenkit"}
+	}
 	if b.EnvoyAdmin != "" {
 		address := netip.MustParseAddrPort(b.EnvoyAdmin)
 		bootstrap.Admin = &bootstrapv3.Admin{Address: socketAddress(address.Addr().String(), address.Port())}
