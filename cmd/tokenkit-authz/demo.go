@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	var s settings
 	s.defaults()
 	s.data, s.grpcListen, s.adminListen, s.drain = data, "127.0.0.1:0", "127.0.0.1:0", 0
+	listen := d.freeListen(ctx)
+	if !strings.HasSuffix(listen, ":0") {
+		s.apiURL = "http://" + listen
+	}
 	v, err := openService(ctx, &s, logger)
 	if err != nil {
 		return err
@@ -89,7 +94,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}()
 
 	front, err := d.startFront(ctx, envoy.Options{
-		Listen: d.freeListen(ctx), Authz: []string{l.grpc.Addr().String()}, AdminAPI: l.admin.Addr().String(), Upstream: upstream.Address(),
+		Listen: listen, Authz: []string{l.grpc.Addr().String()}, AdminAPI: l.admin.Addr().String(), Upstream: upstream.Address(),
 	})
 	if err != nil {
 		return err
@@ -107,7 +112,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.once {
 		return d.tryAll(ctx, front, seeded)
 	}
-	d.print(front, seeded, data)
+	d.print(front, seeded, "http://"+l.admin.Addr().String(), data)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -200,7 +205,7 @@ func seed(ctx context.Context, a *admin.Admin) (seeds, error) {
 	return s, err
 }
 
-func (d *demo) print(f *front, s seeds, data string) {
+func (d *demo) print(f *front, s seeds, dashboard, data string) {
 	out := func(format string, args ...any) { fmt.Fprintf(d.std.out, format+"\n", args...) }
 	url := "http://" + f.address
 	out("The proxy is %s,\nat %s. Everything else is on free ports of loopback.\n", f.what, url)
@@ -209,9 +214,10 @@ func (d *demo) print(f *front, s seeds, data string) {
 	out("A key for %s only, 200 from there and 403 from elsewhere:\n", demoOrigin)
 	out("  curl -i '%s/api/tokens/?common=true' -H 'api-key: %s' -H 'Origin: %s'", url, s.web.Key, demoOrigin)
 	out("  curl -i '%s/api/tokens/?common=true' -H 'api-key: %s' -H 'Origin: https://evil.example'\n", url, s.web.Key)
-	out("Sign in, for a token to manage keys with:\n")
+	out("The dashboard, to manage keys with:\n\n  %s   user %s, password %s\n", dashboard, s.user, s.password)
+	out("The same by program; sign in for a token:\n")
 	out("  curl '%s/api/users/auth/login/' -H 'Content-Type: application/json' -d '{\"username\": \"%s\", \"password\": \"%s\"}'\n", url, s.user, s.password)
-	out("Or manage them from here, with this program's other commands:\n\n  key list --data %s\n", data)
+	out("Or from here, with this program's other commands:\n\n  key list --data %s\n", data)
 	out("Ten failures within five minutes block your address for the rest of them. Ctrl-C ends the demo.")
 }
 
