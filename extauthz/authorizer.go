@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -81,8 +82,7 @@ type Authorizer struct {
 	blocker  Blocker
 	uses     UseRecorder
 	recorder Recorder
-	strict   bool
-	counted  [256]bool // by apikey.Reason
+	policy   atomic.Pointer[policy]
 	logger   *slog.Logger
 	lines    [256]sampler // of denials, by apikey.Reason
 	blocks   sampler      // of addresses that became blocked
@@ -95,7 +95,7 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 	if o.Keys == nil || o.Limiter == nil || o.Blocker == nil {
 		return nil, errors.New("authorizer: Keys, Limiter and Blocker must be set")
 	}
-	a := &Authorizer{keys: o.Keys, limiter: o.Limiter, blocker: o.Blocker, uses: o.Uses, recorder: o.Recorder, strict: o.Strict, logger: o.Logger, now: o.Now}
+	a := &Authorizer{keys: o.Keys, limiter: o.Limiter, blocker: o.Blocker, uses: o.Uses, recorder: o.Recorder, logger: o.Logger, now: o.Now}
 	if a.logger == nil {
 		a.logger = slog.Default()
 	}
@@ -108,13 +108,27 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 		a.lines[i].perSecond = perSecond
 	}
 	a.blocks.perSecond = perSecond
-	for _, reason := range CountedReasons() {
-		a.counted[reason] = true
-	}
-	for _, reason := range o.Uncounted {
-		a.counted[reason] = false
-	}
+	a.SetPolicy(o.Strict, o.Uncounted)
 	return a, nil
+}
+
+// policy is what may change while Checks are decided.
+type policy struct {
+	strict  bool
+	counted [256]bool // by apikey.Reason
+}
+
+// SetPolicy changes what [AuthorizerOptions] said of Strict and Uncounted, for
+// all Checks that begin afterwards.
+func (a *Authorizer) SetPolicy(strict bool, uncounted []apikey.Reason) {
+	p := &policy{strict: strict}
+	for _, reason := range CountedReasons() {
+		p.counted[reason] = true
+	}
+	for _, reason := range uncounted {
+		p.counted[reason] = false
+	}
+	a.policy.Store(p)
 }
 
 // CountedReasons lists the denials that count towards blocking an address,
@@ -209,7 +223,7 @@ func (a *Authorizer) decide(ctx context.Context, request *apikey.Request, now ti
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil //nolint:nilerr // that there is none is the decision
 	}
 	request.Now = now
-	if a.strict {
+	if a.policy.Load().strict {
 		request.Strict = true
 	}
 	return Outcome{Decision: apikey.Decide(key, request)}, nil
@@ -224,7 +238,7 @@ func limitOutcome(outcome *Outcome) {
 func (a *Authorizer) denied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
 	// A limiter that is full says nothing about the client, and a client whose
 	// address is not known cannot be told from others.
-	outcome.Counted = a.counted[outcome.Reason] && !outcome.Limit.Full && request.Address.IsValid()
+	outcome.Counted = a.policy.Load().counted[outcome.Reason] && !outcome.Limit.Full && request.Address.IsValid()
 	if outcome.Counted && a.blocker.Failed(request.Address, outcome.Reason, now) {
 		a.logBlocked(ctx, request.Address, now)
 	}

@@ -64,10 +64,15 @@ func applyConfig(flags *pflag.FlagSet, environ []string) error {
 				return fmt.Errorf("%s: %s: %w", source.where, source.name(name), err)
 			}
 			flag.Changed = true
+			flag.Annotations = map[string][]string{sourceAnnotation: {source.where}}
 		}
 	}
 	return nil
 }
+
+// sourceAnnotation names where a flag's value came from, unless that is the
+// command line.
+const sourceAnnotation = "source"
 
 func settingName(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
 

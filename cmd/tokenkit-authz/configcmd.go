@@ -109,14 +109,17 @@ func newConfigShow(std streams) *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show each setting and whether it was given",
+		Short: "Show each setting and where it came from",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 			eachSetting(cmd.Flags(), func(f *pflag.Flag) {
 				from := "default"
 				if f.Changed {
-					from = "given"
+					from = "command line"
+				}
+				if where := f.Annotations[sourceAnnotation]; where != nil {
+					from = where[0]
 				}
 				fmt.Fprintf(out, "%s\t%s\t%s\n", settingName(f.Name), f.Value, from)
 			})

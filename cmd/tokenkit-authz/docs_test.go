@@ -62,6 +62,9 @@ func runDocumented(t *testing.T, script string) {
 	}
 	grpc, admin := address(), address()
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "secrets"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	script = strings.NewReplacer(
 		// The tests are run by who reads this.
 		"go test ./...\n", "",
@@ -74,6 +77,7 @@ func runDocumented(t *testing.T, script string) {
 		"http://127.0.0.1:9002", "http://"+admin,
 		`-d '{"username": "alice", "password": "…"}'`, `-d "{\"username\": \"alice\", \"password\": \"$(sed -n 's/^password: //p' password.txt)\"}"`,
 		"curl ", "curl --fail-with-body -sS ",
+		"/etc/envoy/secrets", filepath.Join(dir, "secrets"),
 	).Replace(script)
 	root, err := filepath.Abs("../..")
 	if err != nil {

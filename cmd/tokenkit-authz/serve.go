@@ -25,7 +25,10 @@ func newServe(std streams) *cobra.Command {
 		Use:   "serve",
 		Short: "Answer Envoy's Check calls and serve the admin API",
 		Long: `Answer Envoy's Check calls and serve the admin API, until SIGTERM or SIGINT: then answer
-as unhealthy for --drain, end the calls under way and save everything.`,
+as unhealthy for --drain, end the calls under way and save everything.
+
+SIGHUP reads the settings again. A changed log_level, strict and block_ignore hold at once;
+what else changed is logged and holds after a restart.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := s.logger(std)
@@ -33,7 +36,10 @@ as unhealthy for --drain, end the calls under way and save everything.`,
 				return err
 			}
 			s.out = std.out
-			return serve(cmd.Context(), &s, logger)
+			ctx, stop := context.WithCancel(cmd.Context())
+			defer stop()
+			s.texts, s.reloads = flagTexts(cmd.Flags()), reloads(ctx, cmd.Flags(), logger)
+			return serve(ctx, &s, logger)
 		},
 	}
 	s.serveFlags(cmd.Flags())
@@ -176,6 +182,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loopCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	loops, loopCtx := errgroup.WithContext(loopCtx)
+	go v.reload(loopCtx)
 	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}

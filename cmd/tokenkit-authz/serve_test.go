@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -192,4 +193,61 @@ func TestStopWhileStarting(t *testing.T) {
 	backup := filepath.Join(t.TempDir(), "copy.db")
 	command(t, "", "store", "backup", backup, "--data", data)
 	command(t, "", "store", "verify", backup, "--data", data)
+}
+
+// A hang-up applies what can change, says what cannot, and keeps the settings
+// where the new ones make no sense.
+func TestServeReloads(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("strict: false\n")
+	s := startServer(t, t.TempDir(), "--config", config)
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", s.data)
+	key := createKeyOffline(t, s.data, "cron", "--owner", "alice", "--ip", "203.0.113.0/24")
+	skips := func() bool {
+		e, _ := ask(t, s, key.Key, "--origin", "https://any.example", "--address", "198.51.100.1")
+		return e.Allowed
+	}
+	hangUp := func(says string) {
+		t.Helper()
+		if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.logs.String(), says); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the log does not say %q:\n%s", says, s.logs)
+			}
+		}
+	}
+	if !skips() {
+		t.Fatal("strict from the beginning")
+	}
+	write("strict: maybe\n")
+	hangUp("the settings were not reloaded; the old ones hold")
+	write("limit_status: 404\n")
+	hangUp("expected 403 or 429")
+	if !skips() {
+		t.Error("settings that make no sense are applied")
+	}
+	write("strict: true\nsession_ttl: 1h\nlog_level: debug\n")
+	hangUp("settings reloaded\" changed=3")
+	for _, want := range []string{
+		"msg=\"setting changed\" setting=strict from=false to=true", "msg=\"setting changed\" setting=log_level from=info to=debug",
+		"holds after a restart only\" setting=session_ttl from=12h0m0s to=1h0m0s",
+	} {
+		if !strings.Contains(s.logs.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, s.logs)
+		}
+	}
+	if strings.Contains(s.logs.String(), "setting=grpc_listen") {
+		t.Error("what the command line says is lost")
+	}
+	if skips() {
+		t.Error("the new setting does not hold")
+	}
 }

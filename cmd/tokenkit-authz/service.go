@@ -36,21 +36,22 @@ const streamWorkers = 32
 
 // service is everything that serve runs, over one data folder.
 type service struct {
-	settings  *settings
-	logger    *slog.Logger
-	keys      *bolt.Store
-	cache     *store.Cache
-	uses      *store.LastUsed
-	state     *statefile.File
-	limiter   *limit.Limiter
-	table     *block.Table
-	usageFile *usagefile.File // nil where usage is off
-	usage     *usage.Recorder // likewise
-	admin     *admin.Admin
-	watch     watch
-	health    *health.Server
-	grpc      *grpc.Server
-	transport transport
+	settings   *settings
+	logger     *slog.Logger
+	keys       *bolt.Store
+	cache      *store.Cache
+	uses       *store.LastUsed
+	state      *statefile.File
+	limiter    *limit.Limiter
+	table      *block.Table
+	usageFile  *usagefile.File // nil where usage is off
+	usage      *usage.Recorder // likewise
+	authorizer *extauthz.Authorizer
+	admin      *admin.Admin
+	watch      watch
+	health     *health.Server
+	grpc       *grpc.Server
+	transport  transport
 }
 
 // openService opens the data folder and builds all parts over it. The caller
@@ -140,6 +141,7 @@ func (v *service) buildServers() error {
 		options.Recorder = v.usage
 	}
 	authorizer, err := extauthz.NewAuthorizer(options)
+	v.authorizer = authorizer
 	if err != nil {
 		return err
 	}

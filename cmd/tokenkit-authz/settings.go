@@ -29,6 +29,10 @@ type settings struct {
 	logDenials int
 	out        io.Writer // standard output
 
+	levelVar slog.LevelVar     // of the logger
+	texts    map[string]string // by flag, as they were read
+	reloads  <-chan *settings  // read anew; nil: never
+
 	decisionLog        string
 	decisionLogDenials bool
 	decisionLogOneIn   uint32
@@ -127,13 +131,21 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.BoolVar(&s.usage, "usage", true, "count what each key does, by minute, hour and day")
 }
 
+func (s *settings) level() (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return 0, fmt.Errorf("log_level %q: expected debug, info, warn or error", s.logLevel)
+	}
+	return level, nil
+}
+
 // logger returns the logger that the settings ask for.
 func (s *settings) logger(std streams) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return nil, fmt.Errorf("log_level %q: expected debug, info, warn or error", s.logLevel)
+	level, err := s.level()
+	if err != nil {
+		return nil, err
 	}
-	options := &slog.HandlerOptions{Level: level}
+	s.levelVar.Set(level)
+	options := &slog.HandlerOptions{Level: &s.levelVar}
 	switch s.logForm {
 	case "text":
 		return slog.New(slog.NewTextHandler(std.err, options)), nil
