@@ -122,7 +122,7 @@ func TestExampleWorks(t *testing.T) {
 		t.Fatalf("the README has %d commands", len(commands))
 	}
 	command := func(line []byte) []string { // its folder is the service's
-		words, found := strings.CutSuffix(string(line), " --data /data")
+		words, found := strings.CutSuffix(string(line), " --data /data/tokenkit")
 		if !found {
 			t.Errorf("%s does not name the folder", line)
 		}
