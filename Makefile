@@ -36,9 +36,9 @@ lint: ## vet and lint
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME
-	@set -e; for package in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' $(PACKAGES)); do \
+	@set -e; log=$$(mktemp); trap 'rm -f $$log' EXIT; for package in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' $(PACKAGES)); do \
 		for target in $$(cd $$package && grep -hoE '^func Fuzz[A-Za-z]+' *_test.go 2>/dev/null | sed 's/func //'); do \
-			echo "$$target"; (cd $$package && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) . | tail -2); \
+			echo "$$target"; (cd $$package && $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) . >$$log 2>&1 && tail -2 $$log) || { cat $$log; exit 1; }; \
 		done; \
 	done
 

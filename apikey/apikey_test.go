@@ -212,7 +212,7 @@ func TestOriginMatching(t *testing.T) {
 }
 
 func TestOriginPatternRefuses(t *testing.T) {
-	for _, text := range []string{
+	for _, text := range []string{"Null", "NULL", "ｎｕｌｌ", 
 		"", "*", "https://", "https://*", "https://*.", "*.", "https://a.example/", "https://a.example/x", "https://a.example?x",
 		"https://u@a.example", "https://a.example:0", "https://a.example:65536", "https://a.example:", "https://a.example:+1",
 		"https://a.example:080", "1http://a.example", "ht tp://a.example", "https://a..example", "https://.example", "https://a.example.",
@@ -230,6 +230,8 @@ func FuzzOrigin(f *testing.F) {
 	for _, s := range []string{"https://app.example.io", "*.example.io", "null", "http://[::1]:80", "https://bücher.example"} {
 		f.Add(s, s)
 	}
+	f.Add("Null", "null")
+	f.Add("ｎｕｌｌ", "null")
 	f.Fuzz(func(t *testing.T, patternText, originText string) {
 		origin, originErr := apikey.ParseOrigin(originText)
 		pattern, err := apikey.ParseOriginPattern(patternText)

@@ -89,6 +89,9 @@ func ParseOriginPattern(text string) (OriginPattern, error) {
 		port = defaultPort(pattern.scheme)
 	}
 	pattern.host, pattern.port = host, port
+	if pattern.String() == "null" { // it would read back as the opaque origin
+		return OriginPattern{}, errors.New("expected null in lower case for the opaque origin, or another host name")
+	}
 	return pattern, nil
 }
 
