@@ -212,7 +212,7 @@ func TestOriginMatching(t *testing.T) {
 }
 
 func TestOriginPatternRefuses(t *testing.T) {
-	for _, text := range []string{"Null", "NULL", "ｎｕｌｌ", 
+	for _, text := range []string{"Null", "NULL", "ｎｕｌｌ",
 		"", "*", "https://", "https://*", "https://*.", "*.", "https://a.example/", "https://a.example/x", "https://a.example?x",
 		"https://u@a.example", "https://a.example:0", "https://a.example:65536", "https://a.example:", "https://a.example:+1",
 		"https://a.example:080", "1http://a.example", "ht tp://a.example", "https://a..example", "https://.example", "https://a.example.",
