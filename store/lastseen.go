@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 )
@@ -74,25 +72,7 @@ func (l *LastSeen) note(id SessionID, now time.Time) {
 // leaves the last ones to [LastSeen.Flush]. It returns nil when ctx is done and
 // an error only when there is no use in going on, the store being closed.
 func (l *LastSeen) Run(ctx context.Context) error {
-	ticker := time.NewTicker(l.options.Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		err := l.Flush(ctx)
-		if err != nil && ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, ErrClosed) {
-			return err
-		}
-		if err != nil {
-			l.options.Report(err)
-		}
-	}
+	return writeBehind(ctx, l.options.Every, l.Flush, l.options.Report)
 }
 
 // Flush writes the uses noted so far. Those that could not be written are
@@ -105,7 +85,7 @@ func (l *LastSeen) Flush(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	err := l.sessions.TouchSessions(ctx, maps.Clone(batch))
+	err := l.sessions.TouchSessions(ctx, batch)
 	if err == nil {
 		return nil
 	}

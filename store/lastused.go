@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -104,25 +103,7 @@ func (s *lastUsedShard) note(id apikey.KeyID, second int64, limit int) {
 // it leaves the last ones to [LastUsed.Flush]. It returns nil when ctx is done
 // and an error only when there is no use in going on, the store being closed.
 func (u *LastUsed) Run(ctx context.Context) error {
-	ticker := time.NewTicker(u.options.Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		err := u.Flush(ctx)
-		if err != nil && ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, ErrClosed) {
-			return err
-		}
-		if err != nil {
-			u.options.Report(err)
-		}
-	}
+	return writeBehind(ctx, u.options.Every, u.Flush, u.options.Report)
 }
 
 // Flush writes the uses noted so far. Those that could not be written are

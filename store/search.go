@@ -77,8 +77,7 @@ func (f *KeyFilter) Validate() error {
 	if strings.ContainsRune(f.Search, 0) {
 		return &apikey.FieldError{Field: "search", Err: errors.New("expected no zero byte")}
 	}
-	switch f.State {
-	case AnyState, StateActive, StatePaused, StateExpired, StateExpiring, StateUnused, StateIdle:
+	if f.State == AnyState || slices.Contains(KeyStates(), f.State) {
 		return nil
 	}
 	return &apikey.FieldError{Field: "state", Err: fmt.Errorf("expected one of %q", KeyStates())}
