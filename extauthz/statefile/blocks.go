@@ -66,10 +66,10 @@ func (l *blocks) Save(ctx context.Context, changes *block.Batch) (err error) {
 }
 
 func decodeBlockState(value []byte) (block.State, error) {
-	d := decoder{rest: value}
-	d.version()
-	state := block.State{Clock: block.Clock{Time: d.signed(), Wall: d.signed()}}
-	return state, d.end()
+	d := boltfile.NewDecoder(value)
+	d.Version(recordVersion)
+	state := block.State{Clock: block.Clock{Time: d.Signed(maxTime), Wall: d.Signed(maxTime)}}
+	return state, d.End()
 }
 
 // appendAddress encodes an IPv4 address as its 4 bytes and an IPv6 /64 as the
@@ -114,23 +114,23 @@ func decodeBlock(record *block.Record, key, value []byte) (err error) {
 	if record.Prefix, err = decodeAddress(key); err != nil {
 		return err
 	}
-	d := decoder{rest: value}
-	d.version()
-	record.Opened = int64(d.number(maxTime))
+	d := boltfile.NewDecoder(value)
+	d.Version(recordVersion)
+	record.Opened = int64(d.Number(maxTime))
 	record.Blocked = 0
-	if blocked := d.number(maxTime); blocked > 0 {
+	if blocked := d.Number(maxTime); blocked > 0 {
 		record.Blocked = record.Opened + int64(blocked) - 1
 	}
-	record.Failures = uint32(d.number(math.MaxUint32))
+	record.Failures = uint32(d.Number(math.MaxUint32))
 	// A reason of another version is no reason to lose the block.
 	record.Reason = apikey.ReasonNone
 	for reason := apikey.ReasonNone + 1; reason <= apikey.ReasonAllowed; reason++ {
-		if reason.String() == string(d.rest) {
+		if reason.String() == string(d.Rest()) {
 			record.Reason = reason
 		}
 	}
-	if len(d.rest) > 64 {
-		d.fail(errors.New("expected a reason of at most 64 bytes"))
+	if len(d.Rest()) > 64 {
+		d.Fail(errors.New("expected a reason of at most 64 bytes"))
 	}
-	return d.err
+	return d.Err()
 }

@@ -101,32 +101,32 @@ func decodeRing(record *limit.Record, key, value []byte) error {
 	if len(key) != 8 {
 		return errors.New("expected a key of 8 bytes")
 	}
-	d := decoder{rest: value}
-	d.version()
+	d := boltfile.NewDecoder(value)
+	d.Version(recordVersion)
 	record.Key = apikey.KeyID(binary.BigEndian.Uint64(key))
-	record.Settled = uint32(d.number(math.MaxUint32))
-	record.Limit = uint32(d.number(math.MaxUint32))
-	count := d.number(maxDue)
-	unit := d.number(minute)
+	record.Settled = uint32(d.Number(math.MaxUint32))
+	record.Limit = uint32(d.Number(math.MaxUint32))
+	count := d.Number(maxDue)
+	unit := d.Number(minute)
 	if record.Key <= 0 {
-		d.fail(errors.New("expected a positive key id"))
+		d.Fail(errors.New("expected a positive key id"))
 	}
 	if unit != 1 && unit != minute {
-		d.fail(errors.New("expected a unit of 1 or 60000"))
-		return d.err
+		d.Fail(errors.New("expected a unit of 1 or 60000"))
+		return d.Err()
 	}
 	record.Due = record.Due[:0]
 	last := uint64(0)
-	for i := uint64(0); i < count && d.err == nil; i++ {
-		distance := d.number(maxTime/unit) * unit
-		tokens := uint32(d.number(math.MaxUint32))
+	for i := uint64(0); i < count && d.Err() == nil; i++ {
+		distance := d.Number(maxTime/unit) * unit
+		tokens := uint32(d.Number(math.MaxUint32))
 		last += distance
 		if tokens == 0 || distance == 0 || last > maxTime {
-			d.fail(errors.New("expected tokens at ascending times"))
+			d.Fail(errors.New("expected tokens at ascending times"))
 		}
 		record.Due = append(record.Due, limit.Due{At: int64(last), Tokens: tokens})
 	}
-	return d.end()
+	return d.End()
 }
 
 // appendLimitState encodes a state: recordVersion, whether it is running, the
@@ -151,22 +151,22 @@ func appendLimitState(to []byte, state *limit.State) []byte {
 }
 
 func decodeLimitState(value []byte) (limit.State, error) {
-	d := decoder{rest: value}
-	d.version()
+	d := boltfile.NewDecoder(value)
+	d.Version(recordVersion)
 	state := limit.State{
-		Running: d.number(1) == 1,
-		Clock:   limit.Clock{Time: d.signed(), Wall: d.signed(), Latest: d.signed()},
+		Running: d.Number(1) == 1,
+		Clock:   limit.Clock{Time: d.Signed(maxTime), Wall: d.Signed(maxTime), Latest: d.Signed(maxTime)},
 	}
-	for range d.number(1000) {
-		if d.err != nil {
+	for range d.Number(1000) {
+		if d.Err() != nil {
 			break
 		}
 		state.Unclean = append(state.Unclean, limit.UncleanStop{
-			Number: uint32(d.number(math.MaxUint32)),
-			Stops:  uint32(d.number(math.MaxUint32)),
-			At:     d.signed(),
-			Wall:   d.signed(),
+			Number: uint32(d.Number(math.MaxUint32)),
+			Stops:  uint32(d.Number(math.MaxUint32)),
+			At:     d.Signed(maxTime),
+			Wall:   d.Signed(maxTime),
 		})
 	}
-	return state, d.end()
+	return state, d.End()
 }

@@ -39,6 +39,11 @@ const (
 	limitsBucket = "limits" // by key id in 8 bytes: see appendRing
 	blocksBucket = "blocks" // by address: see appendAddress
 	metaBucket   = "meta"   // limitsBucket and blocksBucket: the state of each
+
+	recordVersion = 1
+	// maxTime, in milliseconds, is far beyond any clock and far from an
+	// overflow.
+	maxTime = 1 << 52
 )
 
 // Options say how a file is opened. The zero Options are fine.

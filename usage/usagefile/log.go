@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/internal/boltfile"
@@ -66,24 +67,24 @@ func appendDelta(to []byte, before, d *usage.Delta) []byte {
 }
 
 func decodePart(value []byte, fn func(*usage.Delta) error) error {
-	d := decoder{rest: value}
-	d.version()
+	d := newDecoder(value)
+	d.Version(recordVersion)
 	var delta usage.Delta
-	for len(d.rest) > 0 {
-		delta.Key += apikey.KeyID(d.signed())
-		delta.Minute += d.signed()
+	for len(d.Rest()) > 0 {
+		delta.Key += apikey.KeyID(d.Signed(math.MaxInt64))
+		delta.Minute += d.Signed(math.MaxInt64)
 		d.counts(&delta.Counts)
 		if delta.Key <= 0 || delta.Minute < 0 || delta.Minute > maxMinute {
-			d.fail(errors.New("expected a key id and a minute"))
+			d.Fail(errors.New("expected a key id and a minute"))
 		}
-		if d.err != nil {
-			return d.err
+		if d.Err() != nil {
+			return d.Err()
 		}
 		if err := fn(&delta); err != nil {
 			return err
 		}
 	}
-	return d.end()
+	return d.End()
 }
 
 // scanLog passes fn every delta of the log with its entry's number.

@@ -3,11 +3,11 @@ package usagefile
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 
 	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/usage"
 )
 
@@ -85,12 +85,12 @@ func appendCounts(to []byte, counts *usage.Counts) []byte {
 
 // decode decodes into r, whose slices it reuses.
 func (r *record) decode(n int, value []byte) error {
-	d := decoder{rest: value}
-	d.version()
-	r.last = d.number(math.MaxUint64)
+	d := newDecoder(value)
+	d.Version(recordVersion)
+	r.last = d.Number(math.MaxUint64)
 	r.kept = d.periods(r.kept[:0], levels[n].resolution)
 	r.owed = d.periods(r.owed[:0], next(n))
-	return d.end()
+	return d.End()
 }
 
 func (r *record) reset() { *r = record{kept: r.kept[:0], owed: r.owed[:0]} }
@@ -109,51 +109,17 @@ func decodeKey(key []byte) (apikey.KeyID, error) {
 // maxMinute is far beyond any clock and far from an overflow.
 const maxMinute = 1 << 40
 
-// decoder reads varints until the first error, and zeros from then on.
-type decoder struct {
-	rest []byte
-	err  error
-}
+// decoder reads what records are made of.
+type decoder struct{ boltfile.Decoder }
 
-func (d *decoder) fail(err error) {
-	if d.err == nil {
-		d.err = err
-	}
-	d.rest = nil
-}
-
-func (d *decoder) version() {
-	if v := d.number(255); d.err == nil && v != recordVersion {
-		d.fail(fmt.Errorf("record version %d, expected %d", v, recordVersion))
-	}
-}
-
-func (d *decoder) number(limit uint64) uint64 {
-	v, n := binary.Uvarint(d.rest)
-	if n <= 0 || v > limit {
-		d.fail(fmt.Errorf("expected a number up to %d", limit))
-		return 0
-	}
-	d.rest = d.rest[n:]
-	return v
-}
-
-func (d *decoder) signed() int64 {
-	v, n := binary.Varint(d.rest)
-	if n <= 0 {
-		d.fail(errors.New("expected a number with a sign"))
-		return 0
-	}
-	d.rest = d.rest[n:]
-	return v
-}
+func newDecoder(record []byte) decoder { return decoder{boltfile.NewDecoder(record)} }
 
 func (d *decoder) counts(to *usage.Counts) {
-	mask := d.number(1<<usage.Outcomes - 1)
+	mask := d.Number(1<<usage.Outcomes - 1)
 	for o := range to {
 		to[o] = 0
 		if mask&(1<<o) != 0 {
-			to[o] = d.number(math.MaxUint64)
+			to[o] = d.Number(math.MaxUint64)
 		}
 	}
 }
@@ -161,10 +127,10 @@ func (d *decoder) counts(to *usage.Counts) {
 func (d *decoder) periods(to []usage.Period, resolution usage.Resolution) []usage.Period {
 	length := resolution.Minutes()
 	at := uint64(0)
-	for i := d.number(math.MaxUint32); i > 0 && d.err == nil; i-- {
-		distance := d.number(maxMinute)
+	for i := d.Number(math.MaxUint32); i > 0 && d.Err() == nil; i-- {
+		distance := d.Number(maxMinute)
 		if at += distance; distance == 0 && len(to) > 0 || at > maxMinute {
-			d.fail(errors.New("expected ascending times"))
+			d.Fail(errors.New("expected ascending times"))
 			break
 		}
 		p := usage.Period{Start: int64(at) * length}
@@ -172,12 +138,4 @@ func (d *decoder) periods(to []usage.Period, resolution usage.Resolution) []usag
 		to = append(to, p)
 	}
 	return to
-}
-
-// end returns the first error; a rest is one.
-func (d *decoder) end() error {
-	if len(d.rest) > 0 {
-		d.fail(fmt.Errorf("%d bytes too many", len(d.rest)))
-	}
-	return d.err
 }
