@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -94,7 +95,11 @@ func scopesAllow(scopes []Scope, request *Request) bool {
 		return true
 	}
 	named, paths, matched := false, false, false
-	plain := plainPath(request.Path)
+	path := request.Path
+	if end := strings.IndexAny(path, "?#"); end >= 0 {
+		path = path[:end]
+	}
+	plain := plainPath(path)
 	for i := range scopes {
 		scope := &scopes[i]
 		if scope.path == "" {
@@ -102,7 +107,7 @@ func scopesAllow(scopes []Scope, request *Request) bool {
 			continue
 		}
 		paths = true
-		matched = matched || (plain && scope.matches(request.Method, request.Path))
+		matched = matched || (plain && scope.matches(request.Method, path))
 	}
 	if request.RequiredScope != "" {
 		return named && (matched || !paths)
@@ -114,23 +119,17 @@ func (s *Scope) matches(method, path string) bool {
 	if len(s.methods) > 0 && !slices.Contains(s.methods, method) {
 		return false
 	}
-	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		path = path[:end]
-	}
 	rest, found := strings.CutPrefix(path, s.path)
 	return found && (rest == "" || rest[0] == '/' || s.path[len(s.path)-1] == '/')
 }
 
-// plainPath reports whether every server reads the segments of a path alike,
-// so that a path which begins as permitted does not lead elsewhere. Excluded
+// plainPath reports whether every server reads the segments of a path without
+// a query alike, so that a path which begins as permitted does not lead elsewhere. Excluded
 // are dot segments, written with escapes or parameters too, doubled slashes,
 // backslashes, control characters, and escapes of those and of escapes.
 func plainPath(path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
-	}
-	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		path = path[:end]
 	}
 	segment := 1 // where the present segment begins
 	for i := 1; i <= len(path); i++ {
@@ -143,11 +142,14 @@ func plainPath(path string) bool {
 		}
 		c := path[i]
 		if c == '%' {
-			decoded, ok := unescape(path[i:])
-			if !ok {
+			if len(path) < i+3 {
 				return false
 			}
-			c = decoded
+			decoded, err := strconv.ParseUint(path[i+1:i+3], 16, 8)
+			if err != nil {
+				return false
+			}
+			c = byte(decoded)
 			if c == '/' || c == '%' || c == '.' || c == ';' {
 				return false
 			}
@@ -166,25 +168,4 @@ func dotSegment(segment string) bool {
 		segment = segment[:end]
 	}
 	return segment == "." || segment == ".."
-}
-
-// unescape reads the escape at the beginning of text.
-func unescape(text string) (byte, bool) {
-	if len(text) < 3 {
-		return 0, false
-	}
-	high, low := hexDigit(text[1]), hexDigit(text[2])
-	return high<<4 | low, high < 16 && low < 16
-}
-
-func hexDigit(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 0xff
 }
