@@ -101,13 +101,17 @@ type Options struct {
 }
 
 // Identity names the headers that tell the upstream whose key was used, in
-// lower case. An empty name stands for its default.
+// lower case. An empty name stands for its default, see [DefaultIdentity].
 type Identity struct {
-	KeyID   string // default "x-api-key-id"
-	KeyName string // default "x-api-key-name"
-	Owner   string // default "x-api-key-owner"
-	// Metadata has the default "x-api-key-metadata".
+	KeyID    string
+	KeyName  string
+	Owner    string
 	Metadata string
+}
+
+// DefaultIdentity returns the default names.
+func DefaultIdentity() Identity {
+	return Identity{KeyID: "x-api-key-id", KeyName: "x-api-key-name", Owner: "x-api-key-owner", Metadata: "x-api-key-metadata"}
 }
 
 // Names returns all that are not empty.
@@ -138,10 +142,11 @@ func (o Options) Complete() (Options, error) {
 		o.KeyHeaders = []string{"api-key"}
 	}
 	orDefault(&o.ClientAddressHeader, "x-client-ip")
-	orDefault(&o.Identity.KeyID, "x-api-key-id")
-	orDefault(&o.Identity.KeyName, "x-api-key-name")
-	orDefault(&o.Identity.Owner, "x-api-key-owner")
-	orDefault(&o.Identity.Metadata, "x-api-key-metadata")
+	identity := DefaultIdentity()
+	orDefault(&o.Identity.KeyID, identity.KeyID)
+	orDefault(&o.Identity.KeyName, identity.KeyName)
+	orDefault(&o.Identity.Owner, identity.Owner)
+	orDefault(&o.Identity.Metadata, identity.Metadata)
 	orDefault(&o.RateLimit.Domain, "tokenkit")
 	orDefault(&o.RateLimit.Timeout, 100*time.Millisecond)
 	o.Kubernetes = o.Kubernetes.withDefaults()

@@ -68,10 +68,11 @@ func filterFlags(f *pflag.FlagSet, o *envoy.Options) {
 func headerFlags(f *pflag.FlagSet, o *envoy.Options) {
 	f.StringSliceVar(&o.KeyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key, as the service is told")
 	f.BoolVar(&o.Bearer, "key-bearer", false, "show Authorization to the service, as it is told")
-	f.StringVar(&o.Identity.KeyID, "header-key-id", "x-api-key-id", "header with the key's id, as the service is told")
-	f.StringVar(&o.Identity.KeyName, "header-key-name", "x-api-key-name", "header with the key's name, as the service is told")
-	f.StringVar(&o.Identity.Owner, "header-owner", "x-api-key-owner", "header with the key's owner, as the service is told")
-	f.StringVar(&o.Identity.Metadata, "header-metadata", "x-api-key-metadata", "header with the key's metadata, as the service is told")
+	identity := envoy.DefaultIdentity()
+	f.StringVar(&o.Identity.KeyID, "header-key-id", identity.KeyID, "header with the key's id, as the service is told")
+	f.StringVar(&o.Identity.KeyName, "header-key-name", identity.KeyName, "header with the key's name, as the service is told")
+	f.StringVar(&o.Identity.Owner, "header-owner", identity.Owner, "header with the key's owner, as the service is told")
+	f.StringVar(&o.Identity.Metadata, "header-metadata", identity.Metadata, "header with the key's metadata, as the service is told")
 	f.StringSliceVar(&o.Origins, "origin", nil, "web origin whose pages may read answers; may be repeated (default: any)")
 	f.StringSliceVar(&o.CORSHeaders, "cors-header", nil, "further request header that pages may send; may be repeated")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/limit"
 )
@@ -112,10 +113,11 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.BoolVar(&s.strict, "strict", false, "make every key strict: both of its lists must hold for every request")
 	f.IntVar(&s.limitStatus, "limit-status", 403, "HTTP status of a spent hourly limit: 403 or 429")
 	f.StringVar(&s.limitMode, "limit-mode", "exact", "exact, or fast: never waits for the disk, may forget one second of calls in a crash")
-	f.StringVar(&s.headerKeyID, "header-key-id", "x-api-key-id", "header that tells the upstream the key's id")
-	f.StringVar(&s.headerKeyName, "header-key-name", "x-api-key-name", "header that tells the upstream the key's name")
-	f.StringVar(&s.headerOwner, "header-owner", "x-api-key-owner", "header that tells the upstream the key's owner")
-	f.StringVar(&s.headerMeta, "header-metadata", "x-api-key-metadata", "header that tells the upstream the key's metadata, as a dictionary (RFC 9651)")
+	identity := envoy.DefaultIdentity()
+	f.StringVar(&s.headerKeyID, "header-key-id", identity.KeyID, "header that tells the upstream the key's id")
+	f.StringVar(&s.headerKeyName, "header-key-name", identity.KeyName, "header that tells the upstream the key's name")
+	f.StringVar(&s.headerOwner, "header-owner", identity.Owner, "header that tells the upstream the key's owner")
+	f.StringVar(&s.headerMeta, "header-metadata", identity.Metadata, "header that tells the upstream the key's metadata, as a dictionary (RFC 9651)")
 	f.StringSliceVar(&s.blockNever, "block-never", nil, "addresses and CIDR prefixes that are never blocked")
 	f.StringSliceVar(&s.blockIgnore, "block-ignore", nil, "reasons that do not count towards a block, such as rate_limited")
 

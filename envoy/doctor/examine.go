@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/tokenkithq/authz/envoy"
 )
 
 // The types that are looked at.
@@ -26,7 +28,7 @@ type examiner struct {
 // Examine returns what is unsafe or missing in a configuration, worst first.
 func Examine(config *Config, o Options) []Finding {
 	if o.Identity == nil {
-		o.Identity = []string{"x-api-key-id", "x-api-key-name", "x-api-key-owner", "x-api-key-metadata"}
+		o.Identity = envoy.DefaultIdentity().Names()
 	}
 	e := &examiner{options: o, clusters: map[string]object{}}
 	each(config.root, nil, func(part object, _ []string) {
