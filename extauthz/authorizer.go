@@ -181,7 +181,7 @@ func (a *Authorizer) Authorize(ctx context.Context, request *apikey.Request) (Ou
 		}
 		return outcome, nil
 	}
-	a.denied(ctx, request, &outcome, now)
+	a.denied(ctx, request, &outcome)
 	return outcome, nil
 }
 
@@ -235,21 +235,21 @@ func limitOutcome(outcome *Outcome) {
 	}
 }
 
-func (a *Authorizer) denied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
+func (a *Authorizer) denied(ctx context.Context, request *apikey.Request, outcome *Outcome) {
 	// A limiter that is full says nothing about the client, and a client whose
 	// address is not known cannot be told from others.
 	outcome.Counted = a.policy.Load().counted[outcome.Reason] && !outcome.Limit.Full && request.Address.IsValid()
-	if outcome.Counted && a.blocker.Failed(request.Address, outcome.Reason, now) {
-		a.logBlocked(ctx, request.Address, now)
+	if outcome.Counted && a.blocker.Failed(request.Address, outcome.Reason, outcome.At) {
+		a.logBlocked(ctx, request.Address, outcome.At)
 	}
-	a.logDenied(ctx, request, outcome, now)
+	a.logDenied(ctx, request, outcome)
 }
 
-func (a *Authorizer) logDenied(ctx context.Context, request *apikey.Request, outcome *Outcome, now time.Time) {
+func (a *Authorizer) logDenied(ctx context.Context, request *apikey.Request, outcome *Outcome) {
 	if !a.logger.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	withheld, ok := a.lines[outcome.Reason].pass(now)
+	withheld, ok := a.lines[outcome.Reason].pass(outcome.At)
 	if !ok {
 		return
 	}

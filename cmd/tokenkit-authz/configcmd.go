@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -65,17 +64,12 @@ func (s *settings) check() error {
 			return fmt.Errorf("%s %q: expected an address and a port such as 127.0.0.1:9001", listen.name, listen.address)
 		}
 	}
-	for _, positive := range []struct {
-		name string
-		good bool
-	}{
-		{"log_denials", s.logDenials >= 0}, {"drain", s.drain >= 0}, {"stop_deadline", s.stopDeadline > 0}, {"session_ttl", s.sessionTTL > 0},
-		{"cache_keys", s.cacheKeys > 0}, {"cache_missing", s.cacheMissing > 0},
-		{"decision_log_one_in", s.decisionLogOneIn > 0},
-	} {
-		if !positive.good {
-			return fmt.Errorf("%s: expected more than nothing", positive.name)
-		}
+	if err := firstTooSmall(
+		bounded{"log_denials", s.logDenials >= 0}, bounded{"drain", s.drain >= 0}, bounded{"stop_deadline", s.stopDeadline > 0},
+		bounded{"session_ttl", s.sessionTTL > 0}, bounded{"cache_keys", s.cacheKeys > 0}, bounded{"cache_missing", s.cacheMissing > 0},
+		bounded{"decision_log_one_in", s.decisionLogOneIn > 0},
+	); err != nil {
+		return err
 	}
 	if err := s.transport.check(s.adminListen); err != nil {
 		return err
@@ -86,6 +80,22 @@ func (s *settings) check() error {
 		}
 	}
 	return s.checkServers(logger)
+}
+
+// bounded is a setting that has a least value, and whether it has as much.
+type bounded struct {
+	name   string
+	enough bool
+}
+
+// firstTooSmall reports the first setting that is less than it may be.
+func firstTooSmall(settings ...bounded) error {
+	for _, setting := range settings {
+		if !setting.enough {
+			return fmt.Errorf("%s: expected more than nothing", setting.name)
+		}
+	}
+	return nil
 }
 
 func (s *settings) checkServers(logger *slog.Logger) error {
@@ -136,9 +146,7 @@ func newConfigSchema(std streams) *cobra.Command {
 		Short: "Print the JSON schema of the config file, for editors",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			encoder := json.NewEncoder(std.out)
-			encoder.SetIndent("", "  ")
-			return encoder.Encode(configSchema())
+			return printJSON(std.out, configSchema())
 		},
 	}
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +64,7 @@ nothing, and fails where something lets requests pass that should not.`,
 }
 
 func examineEnvoy(text []byte, options extauthz.Options) ([]doctor.Finding, error) {
-	config, err := doctor.Read(strings.NewReader(string(text)))
+	config, err := doctor.Read(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +126,7 @@ func report(out io.Writer, findings []doctor.Finding, asJSON bool) error {
 		}
 	}
 	if asJSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(lines); err != nil {
+		if err := printJSON(out, lines); err != nil {
 			return err
 		}
 	} else {

@@ -87,9 +87,19 @@ func (k *keyFields) newKey(name string, f *pflag.FlagSet) (admin.NewKey, error) 
 	return key, err
 }
 
-// clearable are the fields that --clear takes, and the flags that set them.
-var clearable = map[string]string{
-	"origins": "origin", "ips": "ip", "rate-limit": "rate-limit", "expires": "expires", "notes": "notes", "scopes": "scope", "metadata": "metadata",
+// clearable are the fields that --clear takes: the flags that set them, and
+// what clears them.
+var clearable = map[string]struct {
+	flag  string
+	clear func(*admin.KeyChange)
+}{
+	"origins":    {"origin", func(c *admin.KeyChange) { c.AllowedOrigins = admin.Null[[]string]() }},
+	"ips":        {"ip", func(c *admin.KeyChange) { c.AllowedIPs = admin.Null[[]string]() }},
+	"rate-limit": {"rate-limit", func(c *admin.KeyChange) { c.RateLimitPerHour = admin.Null[int64]() }},
+	"expires":    {"expires", func(c *admin.KeyChange) { c.ExpiresAt = admin.Null[time.Time]() }},
+	"notes":      {"notes", func(c *admin.KeyChange) { c.Notes = admin.Null[string]() }},
+	"scopes":     {"scope", func(c *admin.KeyChange) { c.Scopes = admin.Null[[]string]() }},
+	"metadata":   {"metadata", func(c *admin.KeyChange) { c.Metadata = admin.Null[admin.Metadata]() }},
 }
 
 func clearableText() string { return strings.Join(slices.Sorted(maps.Keys(clearable)), ", ") }
@@ -97,27 +107,14 @@ func clearableText() string { return strings.Join(slices.Sorted(maps.Keys(cleara
 // change returns what the flags that were given change.
 func (k *keyFields) change(f *pflag.FlagSet, cleared []string) (c admin.KeyChange, err error) {
 	for _, name := range cleared {
-		switch name {
-		case "origins":
-			c.AllowedOrigins = admin.Null[[]string]()
-		case "ips":
-			c.AllowedIPs = admin.Null[[]string]()
-		case "rate-limit":
-			c.RateLimitPerHour = admin.Null[int64]()
-		case "expires":
-			c.ExpiresAt = admin.Null[time.Time]()
-		case "notes":
-			c.Notes = admin.Null[string]()
-		case "scopes":
-			c.Scopes = admin.Null[[]string]()
-		case "metadata":
-			c.Metadata = admin.Null[admin.Metadata]()
-		default:
+		field, known := clearable[name]
+		if !known {
 			return c, fmt.Errorf("clear %q: expected one of %s", name, clearableText())
 		}
-		if flag := clearable[name]; f.Changed(flag) {
-			return c, fmt.Errorf("clear %q: expected no --%s together with it", name, flag)
+		if f.Changed(field.flag) {
+			return c, fmt.Errorf("clear %q: expected no --%s together with it", name, field.flag)
 		}
+		field.clear(&c)
 	}
 	given := false
 	f.Visit(func(flag *pflag.Flag) {

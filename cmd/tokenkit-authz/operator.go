@@ -115,12 +115,17 @@ func explainProblem(err error) error {
 // print writes value as JSON, or the table that it fills.
 func (o *operatorCommand) print(value any, table func(w io.Writer)) error {
 	if o.asJSON {
-		encoder := json.NewEncoder(o.out)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(value)
+		return printJSON(o.out, value)
 	}
 	w := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
 	table(w)
 	return w.Flush()
+}
+
+// printJSON writes value for people and programs.
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
 }

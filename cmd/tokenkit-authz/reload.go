@@ -89,15 +89,16 @@ func copyFlag(flags *pflag.FlagSet, f *pflag.Flag) error {
 // reloadable are the settings that hold without a restart.
 var reloadable = []string{"log-level", "strict", "block-ignore"}
 
-// reload applies the settings that are read anew, until ctx is done.
-func (v *service) reload(ctx context.Context) {
+// reload applies the settings that are read anew, until ctx is done, and
+// returns nil.
+func (v *service) reload(ctx context.Context) error {
 	held := maps.Clone(v.settings.texts)
 	for {
 		var next *settings
 		select {
 		case next = <-v.settings.reloads:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		level, err := next.level()
 		uncounted, errIgnore := next.uncounted()

@@ -182,8 +182,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loopCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	loops, loopCtx := errgroup.WithContext(loopCtx)
-	go v.reload(loopCtx)
-	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run} {
+	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run, v.reload} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}
 	servers, serverCtx := errgroup.WithContext(ctx)

@@ -140,9 +140,7 @@ func (v *service) buildServers() error {
 	if v.usage != nil {
 		options.Recorder = v.usage
 	}
-	authorizer, err := extauthz.NewAuthorizer(options)
-	v.authorizer = authorizer
-	if err != nil {
+	if v.authorizer, err = extauthz.NewAuthorizer(options); err != nil {
 		return err
 	}
 	serverOptions, err := v.settings.serverOptions(v.logger)
@@ -150,7 +148,7 @@ func (v *service) buildServers() error {
 		return err
 	}
 	serverOptions.Observer = telemetry.Join(v.watch.observers...)
-	server, err := extauthz.NewServer(authorizer, serverOptions)
+	server, err := extauthz.NewServer(v.authorizer, serverOptions)
 	if err != nil {
 		return err
 	}

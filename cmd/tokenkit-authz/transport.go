@@ -83,15 +83,10 @@ func (t *transportSettings) check(adminListen string) error {
 			return fmt.Errorf("%s_tls_%w", prefix, err)
 		}
 	}
-	for _, number := range []struct {
-		name string
-		good bool
-	}{
-		{"grpc_max_connections", t.grpcMaxConnections > 0}, {"http_max_connections", t.httpMaxConnections > 0},
-	} {
-		if !number.good {
-			return fmt.Errorf("%s: expected more than nothing", number.name)
-		}
+	if err := firstTooSmall(
+		bounded{"grpc_max_connections", t.grpcMaxConnections > 0}, bounded{"http_max_connections", t.httpMaxConnections > 0},
+	); err != nil {
+		return err
 	}
 	if t.grpcMaxConnectionAge < 0 {
 		return errors.New("grpc_max_connection_age: expected a time of 0 or more")
