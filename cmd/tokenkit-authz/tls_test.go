@@ -1,15 +1,10 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,50 +16,10 @@ import (
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/envoy/echo"
 	"github.com/tokenkithq/authz/envoy/envoytest"
+	"github.com/tokenkithq/authz/internal/tlsfiles/tlsfilestest"
 )
 
 const gatewayID = "spiffe://cluster.local/ns/edge/sa/gateway"
-
-// authority issues certificates that only a test trusts.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-	issued      int64
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{}
-	a.certificate, a.key = a.sign(t, &x509.Certificate{
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
-	})
-	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
-	return a
-}
-
-func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent, signer := a.certificate, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	a.issued++
-	template.SerialNumber = big.NewInt(a.issued)
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key
-}
 
 // tlsFolder has the links that Kubernetes makes for a secret of the type
 // kubernetes.io/tls.
@@ -87,29 +42,21 @@ func newTLSFolder(t *testing.T) *tlsFolder {
 
 // publish exchanges what the folder holds for a new certificate by a, for an
 // identity on 127.0.0.1, and returns its serial number.
-func (f *tlsFolder) publish(t *testing.T, a *authority, identity string, trusted []byte) *big.Int {
+func (f *tlsFolder) publish(t *testing.T, a *tlsfilestest.Authority, identity string, trusted []byte) *big.Int {
 	t.Helper()
 	id, err := url.Parse(identity)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, key := a.sign(t, &x509.Certificate{
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, URIs: []*url.URL{id},
-	})
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	issued := a.Issue(t, func(c *x509.Certificate) { c.URIs = []*url.URL{id} })
 	f.version++
 	version := filepath.Join(f.path, "..v"+big.NewInt(int64(f.version)).String())
 	if err := os.Mkdir(version, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range map[string][]byte{
-		"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}),
-		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}),
+		"tls.crt": issued.Certificate,
+		"tls.key": issued.Key,
 		"ca.crt":  trusted,
 	} {
 		if err := os.WriteFile(filepath.Join(version, name), content, 0o600); err != nil {
@@ -123,7 +70,7 @@ func (f *tlsFolder) publish(t *testing.T, a *authority, identity string, trusted
 	if err := os.Rename(next, filepath.Join(f.path, "..data")); err != nil {
 		t.Fatal(err)
 	}
-	return leaf.SerialNumber
+	return issued.Leaf.SerialNumber
 }
 
 // client trusts what the folder trusts and shows what it holds.
@@ -196,11 +143,11 @@ func eventually(t *testing.T, what string, so func() bool) {
 // connections are made anew all the time; no request fails.
 func TestTLSRotation(t *testing.T) {
 	envoytest.Require(t)
-	old, next := newAuthority(t), newAuthority(t)
-	both := append(append([]byte{}, old.pem...), next.pem...)
+	old, next := tlsfilestest.NewAuthority(t), tlsfilestest.NewAuthority(t)
+	both := append(append([]byte{}, old.PEM...), next.PEM...)
 	service, client := newTLSFolder(t), newTLSFolder(t)
-	service.publish(t, old, "spiffe://cluster.local/ns/tokenkit/sa/authz", old.pem)
-	client.publish(t, old, gatewayID, old.pem)
+	service.publish(t, old, "spiffe://cluster.local/ns/tokenkit/sa/authz", old.PEM)
+	client.publish(t, old, gatewayID, old.PEM)
 	s, front, key := secureStack(t, service, client, "--grpc-max-connection-age", "1s")
 	waitHealthy(t, front.AdminURL, 1)
 	if token, err := login(t.Context(), front.URL, testUser, testPassword); err != nil || token == "" {
@@ -209,9 +156,9 @@ func TestTLSRotation(t *testing.T) {
 	l := &load{url: front.URL, key: key}
 	l.start(4)
 	for i, step := range []struct {
-		by      *authority
+		by      *tlsfilestest.Authority
 		trusted []byte
-	}{{old, old.pem}, {old, both}, {next, both}, {next, next.pem}} {
+	}{{old, old.PEM}, {old, both}, {next, both}, {next, next.PEM}} {
 		serial := service.publish(t, step.by, "spiffe://cluster.local/ns/tokenkit/sa/authz", step.trusted)
 		shown := client.publish(t, step.by, gatewayID, step.trusted)
 		for _, address := range []string{s.grpc, s.admin} {

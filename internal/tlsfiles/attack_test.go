@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/internal/tlsfiles"
+	"github.com/tokenkithq/authz/internal/tlsfiles/tlsfilestest"
 )
 
 // Only a certificate of the authority, for clients, in its time and with an
 // allowed name among its alternative names lets a client in.
 func TestAttackClientCertificate(t *testing.T) {
 	const gateway = "spiffe://cluster.local/ns/edge/sa/gateway"
-	ca, other := newAuthority(t), newAuthority(t)
-	_, o := folder(t, ca.issue(t, nil), ca.pem)
+	ca, other := tlsfilestest.NewAuthority(t), tlsfilestest.NewAuthority(t)
+	_, o := folder(t, ca.Issue(t, nil), ca.PEM)
 	o.ClientNames = []string{gateway, "envoy.example.io", "192.0.2.7", "2001:db8::7"}
 	files, err := tlsfiles.Open(o)
 	if err != nil {
@@ -33,7 +34,7 @@ func TestAttackClientCertificate(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
-		by   *authority
+		by   *tlsfilestest.Authority
 		want bool
 		make func(*x509.Certificate)
 	}{
@@ -56,7 +57,7 @@ func TestAttackClientCertificate(t *testing.T) {
 		{"for servers only", ca, false, func(c *x509.Certificate) { named(gateway)(c); c.ExtKeyUsage = c.ExtKeyUsage[:1] }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := handshake(files.Config(), client(ca, c.by.issue(t, c.make).tls(t))); (got.err == nil) != c.want {
+			if got := handshake(files.Config(), client(ca, c.by.Issue(t, c.make).TLS(t))); (got.err == nil) != c.want {
 				t.Errorf("got %v, want it let in: %v", got.err, c.want)
 			}
 		})
@@ -70,16 +71,16 @@ func TestAttackClientCertificate(t *testing.T) {
 
 // No version before TLS 1.2 is spoken, whether clients show certificates or not.
 func TestAttackOldVersions(t *testing.T) {
-	ca := newAuthority(t)
-	p := ca.issue(t, nil)
-	for name, authorities := range map[string][]byte{"TLS": nil, "mTLS": ca.pem} {
+	ca := tlsfilestest.NewAuthority(t)
+	p := ca.Issue(t, nil)
+	for name, authorities := range map[string][]byte{"TLS": nil, "mTLS": ca.PEM} {
 		_, o := folder(t, p, authorities)
 		files, err := tlsfiles.Open(o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
-			config := client(ca, p.tls(t))
+			config := client(ca, p.TLS(t))
 			config.MinVersion, config.MaxVersion = version, version
 			if got := handshake(files.Config(), config); (got.err == nil) != want {
 				t.Errorf("%s, %s: got %v", name, tls.VersionName(version), got.err)
@@ -91,25 +92,25 @@ func TestAttackOldVersions(t *testing.T) {
 // A client whose authority is no longer trusted does not get in by what it has
 // kept from an earlier connection.
 func TestAttackResumption(t *testing.T) {
-	ca, next := newAuthority(t), newAuthority(t)
+	ca, next := tlsfilestest.NewAuthority(t), tlsfilestest.NewAuthority(t)
 	synctest.Test(t, func(t *testing.T) {
-		p := ca.issue(t, nil)
-		_, o := folder(t, p, ca.pem)
+		p := ca.Issue(t, nil)
+		_, o := folder(t, p, ca.PEM)
 		files, stop := run(t, o)
 		defer stop()
-		config := client(ca, p.tls(t))
+		config := client(ca, p.TLS(t))
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 		for range 2 {
 			if got := handshake(files.Config(), config); got.err != nil || got.resumed {
 				t.Fatalf("got %+v", got)
 			}
 		}
-		put(t, o.ClientCA, next.pem)
+		put(t, o.ClientCA, next.PEM)
 		time.Sleep(10 * time.Second)
 		if got := handshake(files.Config(), config); got.err == nil {
 			t.Error("a client of the old authority is let in")
 		}
-		if got := handshake(files.Config(), client(ca, next.issue(t, nil).tls(t))); got.err != nil {
+		if got := handshake(files.Config(), client(ca, next.Issue(t, nil).TLS(t))); got.err != nil {
 			t.Errorf("a client of the new authority: %v", got.err)
 		}
 	})
@@ -117,9 +118,9 @@ func TestAttackResumption(t *testing.T) {
 
 // Files that others could have written are not believed.
 func TestAttackWritableFiles(t *testing.T) {
-	ca := newAuthority(t)
+	ca := tlsfilestest.NewAuthority(t)
 	for _, mode := range []os.FileMode{0o660, 0o602, 0o666} {
-		_, o := folder(t, ca.issue(t, nil), ca.pem)
+		_, o := folder(t, ca.Issue(t, nil), ca.PEM)
 		for _, path := range []string{o.Certificate, o.Key, o.ClientCA} {
 			if err := os.Chmod(path, mode); err != nil {
 				t.Fatal(err)

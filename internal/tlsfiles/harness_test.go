@@ -1,106 +1,19 @@
 package tlsfiles_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"math/big"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/tokenkithq/authz/internal/tlsfiles"
+	"github.com/tokenkithq/authz/internal/tlsfiles/tlsfilestest"
 )
-
-var serial atomic.Int64
-
-// authority issues certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC),
-		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
-	}
-	certificate, key := sign(t, template, nil)
-	return &authority{certificate, key, encoded("CERTIFICATE", certificate.Raw)}
-}
-
-// sign signs with by, or with the new key itself where by is nil.
-func sign(t *testing.T, template *x509.Certificate, by *authority) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(serial.Add(1))
-	parent, signer := template, key
-	if by != nil {
-		parent, signer = by.certificate, by.key
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key
-}
-
-func encoded(kind string, raw []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw})
-}
-
-// pair is a certificate and its key in PEM.
-type pair struct {
-	certificate, key []byte
-	leaf             *x509.Certificate
-}
-
-func (p pair) tls(t *testing.T) tls.Certificate {
-	t.Helper()
-	c, err := tls.X509KeyPair(p.certificate, p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// issue makes a certificate for both sides, for 127.0.0.1 and for a day unless
-// change says otherwise.
-func (a *authority) issue(t *testing.T, change func(*x509.Certificate)) pair {
-	t.Helper()
-	template := &x509.Certificate{
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	if change != nil {
-		change(template)
-	}
-	leaf, key := sign(t, template, a)
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair{encoded("CERTIFICATE", leaf.Raw), encoded("PRIVATE KEY", raw), leaf}
-}
 
 func parseURI(t *testing.T, text string) *url.URL {
 	t.Helper()
@@ -112,11 +25,11 @@ func parseURI(t *testing.T, text string) *url.URL {
 }
 
 // folder writes the files of a server.
-func folder(t *testing.T, p pair, clientCA []byte) (string, tlsfiles.Options) {
+func folder(t *testing.T, p tlsfilestest.Pair, clientCA []byte) (string, tlsfiles.Options) {
 	t.Helper()
 	dir := t.TempDir()
-	put(t, filepath.Join(dir, "tls.crt"), p.certificate)
-	put(t, filepath.Join(dir, "tls.key"), p.key)
+	put(t, filepath.Join(dir, "tls.crt"), p.Certificate)
+	put(t, filepath.Join(dir, "tls.key"), p.Key)
 	o := tlsfiles.Options{Certificate: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), Protocols: []string{"h2"}}
 	if clientCA != nil {
 		o.ClientCA = filepath.Join(dir, "ca.crt")
@@ -180,8 +93,8 @@ func handshake(server *tls.Config, client *tls.Config) served {
 	return s
 }
 
-func client(ca *authority, certificates ...tls.Certificate) *tls.Config {
+func client(ca *tlsfilestest.Authority, certificates ...tls.Certificate) *tls.Config {
 	roots := x509.NewCertPool()
-	roots.AddCert(ca.certificate)
+	roots.AppendCertsFromPEM(ca.PEM)
 	return &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", Certificates: certificates, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tokenkithq/authz/internal/tlsfiles"
+	"github.com/tokenkithq/authz/internal/tlsfiles/tlsfilestest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,40 +68,40 @@ func logged() (*slog.Logger, *text) {
 func TestReload(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		put  func(t *testing.T, dir string, p pair)
+		put  func(t *testing.T, dir string, p tlsfilestest.Pair)
 	}{
-		{"renamed into place", func(t *testing.T, dir string, p pair) {
-			put(t, filepath.Join(dir, "tls.crt"), p.certificate)
-			put(t, filepath.Join(dir, "tls.key"), p.key)
+		{"renamed into place", func(t *testing.T, dir string, p tlsfilestest.Pair) {
+			put(t, filepath.Join(dir, "tls.crt"), p.Certificate)
+			put(t, filepath.Join(dir, "tls.key"), p.Key)
 		}},
-		{"written anew", func(t *testing.T, dir string, p pair) {
-			for name, content := range map[string][]byte{"tls.crt": p.certificate, "tls.key": p.key} {
+		{"written anew", func(t *testing.T, dir string, p tlsfilestest.Pair) {
+			for name, content := range map[string][]byte{"tls.crt": p.Certificate, "tls.key": p.Key} {
 				if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}},
-		{"the key much later", func(t *testing.T, dir string, p pair) {
-			put(t, filepath.Join(dir, "tls.crt"), p.certificate)
+		{"the key much later", func(t *testing.T, dir string, p tlsfilestest.Pair) {
+			put(t, filepath.Join(dir, "tls.crt"), p.Certificate)
 			time.Sleep(time.Minute)
-			put(t, filepath.Join(dir, "tls.key"), p.key)
+			put(t, filepath.Join(dir, "tls.key"), p.Key)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ca := newAuthority(t)
+			ca := tlsfilestest.NewAuthority(t)
 			synctest.Test(t, func(t *testing.T) {
-				first, second := ca.issue(t, nil), ca.issue(t, nil)
+				first, second := ca.Issue(t, nil), ca.Issue(t, nil)
 				dir, o := folder(t, first, nil)
 				files, stop := run(t, o)
 				defer stop()
 				config := files.Config()
-				if got := handshake(config, client(ca)); got.err != nil || got.serial.Cmp(first.leaf.SerialNumber) != 0 {
+				if got := handshake(config, client(ca)); got.err != nil || got.serial.Cmp(first.Leaf.SerialNumber) != 0 {
 					t.Fatalf("got %+v", got)
 				}
 				c.put(t, dir, second)
 				time.Sleep(5 * time.Second)
-				if got := handshake(config, client(ca)); got.err != nil || got.serial.Cmp(second.leaf.SerialNumber) != 0 {
-					t.Errorf("got %+v, want the certificate %v", got, second.leaf.SerialNumber)
+				if got := handshake(config, client(ca)); got.err != nil || got.serial.Cmp(second.Leaf.SerialNumber) != 0 {
+					t.Errorf("got %+v, want the certificate %v", got, second.Leaf.SerialNumber)
 				}
 			})
 		})
@@ -109,16 +110,16 @@ func TestReload(t *testing.T) {
 
 // Kubernetes exchanges a link to a folder.
 func TestReloadOfKubernetes(t *testing.T) {
-	ca := newAuthority(t)
+	ca := tlsfilestest.NewAuthority(t)
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		publish := func(version string, p pair) {
+		publish := func(version string, p tlsfilestest.Pair) {
 			t.Helper()
 			if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			put(t, filepath.Join(dir, version, "tls.crt"), p.certificate)
-			put(t, filepath.Join(dir, version, "tls.key"), p.key)
+			put(t, filepath.Join(dir, version, "tls.crt"), p.Certificate)
+			put(t, filepath.Join(dir, version, "tls.key"), p.Key)
 			if err := os.Symlink(version, filepath.Join(dir, "..data_tmp")); err != nil {
 				t.Fatal(err)
 			}
@@ -131,17 +132,17 @@ func TestReloadOfKubernetes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		publish("..1", ca.issue(t, nil))
+		publish("..1", ca.Issue(t, nil))
 		files, stop := run(t, tlsfiles.Options{Certificate: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key")})
 		defer stop()
 		for i := range 5 {
-			p := ca.issue(t, nil)
+			p := ca.Issue(t, nil)
 			publish(fmt.Sprintf("..%d", i+2), p)
 			if err := os.RemoveAll(filepath.Join(dir, fmt.Sprintf("..%d", i+1))); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(5 * time.Second)
-			if got := handshake(files.Config(), client(ca)); got.err != nil || got.serial.Cmp(p.leaf.SerialNumber) != 0 {
+			if got := handshake(files.Config(), client(ca)); got.err != nil || got.serial.Cmp(p.Leaf.SerialNumber) != 0 {
 				t.Errorf("version %d: got %+v", i+2, got)
 			}
 		}
@@ -150,18 +151,18 @@ func TestReloadOfKubernetes(t *testing.T) {
 
 // What is broken is logged, once an hour, and the old files stay in use.
 func TestBrokenFilesChangeNothing(t *testing.T) {
-	ca := newAuthority(t)
+	ca := tlsfilestest.NewAuthority(t)
 	for _, c := range []struct {
 		name, logged string
 		harm         func(t *testing.T, o tlsfiles.Options)
 	}{
 		{"no certificate", "cert ", func(t *testing.T, o tlsfiles.Options) { remove(t, o.Certificate) }},
 		{"an empty one", "cert ", func(t *testing.T, o tlsfiles.Options) { put(t, o.Certificate, nil) }},
-		{"the key of another", "private key does not match public key", func(t *testing.T, o tlsfiles.Options) { put(t, o.Key, ca.issue(t, nil).key) }},
+		{"the key of another", "private key does not match public key", func(t *testing.T, o tlsfiles.Options) { put(t, o.Key, ca.Issue(t, nil).Key) }},
 		{"half an authority", "client_ca ", func(t *testing.T, o tlsfiles.Options) {
-			put(t, o.ClientCA, append(bytes.Clone(ca.pem), ca.pem[:len(ca.pem)/2]...))
+			put(t, o.ClientCA, append(bytes.Clone(ca.PEM), ca.PEM[:len(ca.PEM)/2]...))
 		}},
-		{"a key for an authority", `not a PEM block \"PRIVATE KEY\"`, func(t *testing.T, o tlsfiles.Options) { put(t, o.ClientCA, ca.issue(t, nil).key) }},
+		{"a key for an authority", `not a PEM block \"PRIVATE KEY\"`, func(t *testing.T, o tlsfiles.Options) { put(t, o.ClientCA, ca.Issue(t, nil).Key) }},
 		{"a folder", "expected a file", func(t *testing.T, o tlsfiles.Options) {
 			remove(t, o.Key)
 			if err := os.Mkdir(o.Key, 0o700); err != nil {
@@ -172,8 +173,8 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := ca.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(365 * 24 * time.Hour) })
-				_, o := folder(t, p, ca.pem)
+				p := ca.Issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(365 * 24 * time.Hour) })
+				_, o := folder(t, p, ca.PEM)
 				logger, text := logged()
 				o.Logger, o.Interval = logger, time.Minute
 				files, stop := run(t, o)
@@ -181,7 +182,7 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 				c.harm(t, o)
 				time.Sleep(100 * time.Minute)
 				synctest.Wait()
-				if got := handshake(files.Config(), client(ca, p.tls(t))); got.err != nil {
+				if got := handshake(files.Config(), client(ca, p.TLS(t))); got.err != nil {
 					t.Errorf("the old files are not used: %v", got.err)
 				}
 				if strings.Count(text.String(), "level=ERROR") != 2 || !strings.Contains(text.String(), c.logged) {
@@ -204,9 +205,9 @@ func remove(t *testing.T, path string) {
 
 // An expiry is warned of before it comes, and told when it is there.
 func TestExpiry(t *testing.T) {
-	ca := newAuthority(t)
+	ca := tlsfilestest.NewAuthority(t)
 	synctest.Test(t, func(t *testing.T) {
-		_, o := folder(t, ca.issue(t, func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(90 * 24 * time.Hour) }), nil)
+		_, o := folder(t, ca.Issue(t, func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(90 * 24 * time.Hour) }), nil)
 		logger, text := logged()
 		o.Logger, o.Interval = logger, 10*time.Minute
 		files, stop := run(t, o)
@@ -227,22 +228,22 @@ func TestExpiry(t *testing.T) {
 		if !strings.Contains(text.String(), "level=ERROR") || !strings.Contains(text.String(), "has expired") {
 			t.Errorf("after it: %s", text)
 		}
-		fresh := ca.issue(t, nil)
-		put(t, o.Certificate, fresh.certificate)
-		put(t, o.Key, fresh.key)
+		fresh := ca.Issue(t, nil)
+		put(t, o.Certificate, fresh.Certificate)
+		put(t, o.Key, fresh.Key)
 		time.Sleep(30 * time.Minute)
 		synctest.Wait()
 		before := text.Len()
 		time.Sleep(12 * time.Hour)
 		synctest.Wait()
-		if text.Len() != before || !files.Expires().Equal(fresh.leaf.NotAfter) {
+		if text.Len() != before || !files.Expires().Equal(fresh.Leaf.NotAfter) {
 			t.Errorf("after the renewal: %s", text.String()[before:])
 		}
 	})
 }
 
 func TestOpenRefuses(t *testing.T) {
-	ca := newAuthority(t)
+	ca := tlsfilestest.NewAuthority(t)
 	for _, c := range []struct {
 		name, want string
 		change     func(o *tlsfiles.Options)
@@ -257,7 +258,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"a missing file", "cert /nowhere: no such file", func(o *tlsfiles.Options) { o.Certificate = "/nowhere" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, o := folder(t, ca.issue(t, nil), ca.pem)
+			_, o := folder(t, ca.Issue(t, nil), ca.PEM)
 			c.change(&o)
 			if _, err := tlsfiles.Open(o); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
@@ -268,8 +269,8 @@ func TestOpenRefuses(t *testing.T) {
 
 // What is spoken over TLS is what the options say.
 func TestProtocols(t *testing.T) {
-	ca := newAuthority(t)
-	_, o := folder(t, ca.issue(t, nil), nil)
+	ca := tlsfilestest.NewAuthority(t)
+	_, o := folder(t, ca.Issue(t, nil), nil)
 	files, err := tlsfiles.Open(o)
 	if err != nil {
 		t.Fatal(err)
