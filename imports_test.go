@@ -29,6 +29,7 @@ func TestImports(t *testing.T) {
 		"usage/usagefile":    {own: []string{"apikey", "usage", "internal/boltfile"}},
 		"store":              {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
 		"store/bolt":         {own: []string{"apikey", "store", "internal/boltfile"}, others: []string{"golang.org/x/"}},
+		"internal/procs":     {others: []string{"golang.org/x/sys/unix"}},
 		"admin/dashboard":    {},
 		"admin":              {own: []string{"apikey", "store", "usage"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},
 	}

@@ -24,7 +24,7 @@ func New(options Options) (*Admin, error) {
 	}
 	a := &Admin{options: options, service: &service{
 		store:        options.Store,
-		passwords:    newHasher(options.Passwords),
+		passwords:    newHasher(options.Passwords, options.Working),
 		throttle:     newThrottle(),
 		logger:       options.Logger,
 		now:          options.Now,

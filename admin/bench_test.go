@@ -4,7 +4,7 @@ import "testing"
 
 // What one login costs at the default.
 func BenchmarkPasswordVerify(b *testing.B) {
-	h := newHasher(DefaultPasswordCost)
+	h := newHasher(DefaultPasswordCost, nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := h.verify(b.Context(), "", "a password of nobody"); err != nil {

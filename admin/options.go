@@ -94,6 +94,9 @@ type Options struct {
 	DefaultRateLimit uint32
 	// Passwords is the cost of a password hash. Zero: [DefaultPasswordCost].
 	Passwords PasswordCost
+	// Working is called before a password is hashed, and what it returns
+	// afterwards: a processor is busy in between. Nil: nobody is told.
+	Working func() (done func())
 
 	// AllowedHosts are the host names, without a port, that the public API
 	// answers to besides localhost, loopback addresses and the host of

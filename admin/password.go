@@ -94,6 +94,7 @@ type hasher struct {
 	cost    PasswordCost
 	running chan struct{}
 	waiting chan struct{}
+	working func() (done func())
 	dummy   string
 }
 
@@ -101,10 +102,14 @@ type hasher struct {
 // its end waits for about a second.
 const waitersPerRunner = 32
 
-func newHasher(cost PasswordCost) *hasher {
+func newHasher(cost PasswordCost, working func() (done func())) *hasher {
+	if working == nil {
+		working = func() func() { return func() {} }
+	}
 	runners := max(1, runtime.NumCPU()/2)
 	h := &hasher{
 		cost:    cost,
+		working: working,
 		running: make(chan struct{}, runners),
 		waiting: make(chan struct{}, runners*(1+waitersPerRunner)),
 	}
@@ -144,7 +149,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	defer h.leave()
 	made := passwordHash{cost: h.cost, salt: make([]byte, saltLength)}
 	_, _ = rand.Read(made.salt)
-	made.digest = derive(password, made.salt, h.cost, digestLength)
+	made.digest = h.derive(password, made.salt, h.cost, digestLength)
 	return made.String(), nil
 }
 
@@ -164,13 +169,14 @@ func (h *hasher) verify(ctx context.Context, hash, password string) (match, outd
 		return false, false, err
 	}
 	defer h.leave()
-	digest := derive(password, parsed.salt, parsed.cost, uint32(len(parsed.digest)))
+	digest := h.derive(password, parsed.salt, parsed.cost, uint32(len(parsed.digest)))
 	match = subtle.ConstantTimeCompare(digest, parsed.digest) == 1 && known
 	return match, parsed.cost != h.cost || len(parsed.digest) != digestLength, nil
 }
 
 // derive hashes the password in Unicode's composed form (NFC), since keyboards
 // differ in how they write one and the same accented letter.
-func derive(password string, salt []byte, cost PasswordCost, length uint32) []byte {
+func (h *hasher) derive(password string, salt []byte, cost PasswordCost, length uint32) []byte {
+	defer h.working()()
 	return argon2.IDKey([]byte(norm.NFC.String(password)), salt, cost.Passes, cost.MemoryKiB, cost.Parallelism, length)
 }

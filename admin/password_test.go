@@ -12,7 +12,7 @@ import (
 var testCost = PasswordCost{MemoryKiB: 8, Passes: 1, Parallelism: 1}
 
 func TestPasswordRoundTrip(t *testing.T) {
-	h := newHasher(testCost)
+	h := newHasher(testCost, nil)
 	rapid.Check(t, func(t *rapid.T) {
 		password, other := rapid.String().Draw(t, "password"), rapid.String().Draw(t, "other")
 		hash, err := h.hash(context.Background(), password)
@@ -32,7 +32,7 @@ func TestPasswordRoundTrip(t *testing.T) {
 // Known answers, so that hashes stay readable: the first was made by the
 // reference implementation of argon2 (echo -n password | argon2 somesalt).
 func TestPasswordKnownAnswers(t *testing.T) {
-	h := newHasher(testCost)
+	h := newHasher(testCost, nil)
 	for hash, password := range map[string]string{
 		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc": "password",
 	} {
@@ -46,9 +46,32 @@ func TestPasswordKnownAnswers(t *testing.T) {
 	}
 }
 
+// Whoever decides on processors hears of each hash, also of one that is made
+// for a user who does not exist.
+func TestHashingIsTold(t *testing.T) {
+	working, told := 0, 0
+	h := newHasher(testCost, func() func() {
+		working++
+		told++
+		return func() { working-- }
+	})
+	hash, err := h.hash(t.Context(), "a long password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, known := range []string{hash, ""} {
+		if _, _, err := h.verify(t.Context(), known, "a long password"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if told != 3 || working != 0 {
+		t.Errorf("told %d times, %d still working; expected 3 and 0", told, working)
+	}
+}
+
 // One letter typed on two keyboards is one letter.
 func TestPasswordForms(t *testing.T) {
-	h := newHasher(testCost)
+	h := newHasher(testCost, nil)
 	hash, err := h.hash(t.Context(), "crème brûlée")
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +104,7 @@ func TestPasswordRules(t *testing.T) {
 // Nobody matches the hash of a user who does not exist, and no stored hash can
 // ask for more than the bounds.
 func TestPasswordRefusals(t *testing.T) {
-	h := newHasher(testCost)
+	h := newHasher(testCost, nil)
 	if match, _, err := h.verify(t.Context(), "", ""); match || err != nil {
 		t.Errorf("no user: %v %v", match, err)
 	}
@@ -108,7 +131,7 @@ func TestPasswordRefusals(t *testing.T) {
 // At most so many hashes are made at once, at most so many wait, and a waiter
 // whose time is up goes.
 func TestHashesAreBounded(t *testing.T) {
-	h := newHasher(testCost)
+	h := newHasher(testCost, nil)
 	busy := func(err error) bool {
 		var problem *Problem
 		return errors.As(err, &problem) && problem.Code == CodeBusy && problem.GetHeaders().Get("Retry-After") == "1"

@@ -58,6 +58,10 @@ func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
 	if passed.metrics != nil && s.metricsListen == "" { // a socket that was opened is to be used
 		s.metricsListen = addressOf(passed.metrics)
 	}
+	if s.governor, err = s.govern(); err != nil {
+		passed.close()
+		return err
+	}
 	v, err := openService(ctx, s, logger)
 	if err != nil {
 		passed.close()
@@ -182,6 +186,9 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loopCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	loops, loopCtx := errgroup.WithContext(loopCtx)
+	if g := v.settings.governor; g != nil {
+		loops.Go(func() error { return g.Run(loopCtx) })
+	}
 	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run, v.reload} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}

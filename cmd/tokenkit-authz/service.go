@@ -166,7 +166,7 @@ func (v *service) buildServers() error {
 	if err != nil {
 		return err
 	}
-	v.admin, err = admin.New(admin.Options{
+	adminOptions := admin.Options{
 		Dashboard: board, Observer: v.watch.requests,
 		Store: forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
 		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
@@ -174,7 +174,11 @@ func (v *service) buildServers() error {
 		ClientAddressHeader: v.settings.adminAddressHeader,
 		Strict:              v.settings.strict, LimitStatus: v.settings.limitStatus,
 		Ready: v.ready, Blocks: blocks{v.table}, Backup: v.keys, Limits: limits{v.limiter}, Usage: v.adminUsage(),
-	})
+	}
+	if g := v.settings.governor; g != nil {
+		adminOptions.Working = g.Need
+	}
+	v.admin, err = admin.New(adminOptions)
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/internal/procs"
 )
 
 // settings are what serve can be told. Their flags are the one list of their
@@ -33,6 +34,7 @@ type settings struct {
 	levelVar slog.LevelVar     // of the logger
 	texts    map[string]string // by flag, as they were read
 	reloads  <-chan *settings  // read anew; nil: never
+	governor *procs.Governor   // nil: none
 
 	decisionLog        string
 	decisionLogDenials bool
@@ -71,6 +73,7 @@ type settings struct {
 
 	cacheKeys    int
 	cacheMissing int
+	processors   int
 	usage        bool
 }
 
@@ -130,7 +133,17 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 
 	f.IntVar(&s.cacheKeys, "cache-keys", 100_000, "how many keys are kept in memory")
 	f.IntVar(&s.cacheMissing, "cache-missing", 10_000, "how many unknown keys are remembered as such")
+	f.IntVar(&s.processors, "processors", 0, "how many processors to run on; 0: as many as the work needs, or what the environment variable GOMAXPROCS says")
 	f.BoolVar(&s.usage, "usage", true, "count what each key does, by minute, hour and day")
+}
+
+// govern returns what decides on the processors of this process.
+func (s *settings) govern() (*procs.Governor, error) {
+	const most = 1024
+	if s.processors < 0 || s.processors > most {
+		return nil, fmt.Errorf("processors %d: expected 0 to %d", s.processors, most)
+	}
+	return procs.New(procs.Options{Fixed: s.processors}), nil
 }
 
 func (s *settings) level() (level slog.Level, err error) {
