@@ -175,11 +175,12 @@ func openMap(path string, file *os.File, o Options) (db *bbolt.DB, err error) {
 		Timeout:  o.LockTimeout,
 		ReadOnly: o.ReadOnly,
 		PageSize: pageSize,
-		// The other kind of free list searches all of it for each page. The
+		// The other kind of free list sorts all of it at each commit, which
+		// took half of a change where an import had left 18,000 free pages. The
 		// list is written with each commit: without it, opening and every
 		// failed commit would read the whole tree once more, in a goroutine
 		// whose panics nobody can recover.
-		FreelistType:    bbolt.FreelistMapType,
+		FreelistType:    bbolt.FreelistArrayType,
 		InitialMmapSize: reservedMap,
 		NoStatistics:    true,
 		OpenFile:        func(string, int, os.FileMode) (*os.File, error) { return file, nil },
