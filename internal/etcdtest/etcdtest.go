@@ -1,0 +1,275 @@
+// Package etcdtest runs etcd clusters for tests: real servers, each in a
+// process of its own, which a test may kill, stop and start again.
+//
+//	func TestMain(m *testing.M) {
+//		etcdtest.Main() // returns unless this process is to be a member
+//		os.Exit(m.Run())
+//	}
+//
+//	cluster := etcdtest.Start(t, 3)
+//	client := cluster.Client(t)
+//	cluster.Members[cluster.Leader(t)].Kill(t)
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+// The environment of a process that is a member.
+const (
+	nameVariable    = "TOKENKIT_ETCD_NAME"
+	folderVariable  = "TOKENKIT_ETCD_FOLDER"
+	clientVariable  = "TOKENKIT_ETCD_CLIENT"
+	peerVariable    = "TOKENKIT_ETCD_PEER"
+	clusterVariable = "TOKENKIT_ETCD_CLUSTER"
+)
+
+// Main runs a member and ends the process, where the environment asks for it.
+// A test binary calls it first in TestMain.
+func Main() {
+	if os.Getenv(nameVariable) == "" {
+		return
+	}
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serve() error {
+	client, err := url.Parse(os.Getenv(clientVariable))
+	if err != nil {
+		return err
+	}
+	peer, err := url.Parse(os.Getenv(peerVariable))
+	if err != nil {
+		return err
+	}
+	config := embed.NewConfig()
+	config.Name = os.Getenv(nameVariable)
+	config.Dir = os.Getenv(folderVariable)
+	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
+	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
+	config.InitialCluster = os.Getenv(clusterVariable)
+	config.TickMs, config.ElectionMs = 50, 500
+	logs := zap.NewProductionConfig()
+	logs.Level.SetLevel(zap.WarnLevel)
+	logger, err := logs.Build()
+	if err != nil {
+		return err
+	}
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
+	server, err := embed.StartEtcd(config)
+	if err != nil {
+		return err
+	}
+	ended := make(chan os.Signal, 1)
+	go func() { // ends when the test does, however that is
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		ended <- syscall.SIGTERM
+	}()
+	select {
+	case <-ended:
+		server.Close()
+		return nil
+	case err := <-server.Err():
+		return err
+	}
+}
+
+// Cluster is a running cluster. Its members listen on loopback.
+type Cluster struct {
+	Members []*Member
+}
+
+// Member is one server of a [Cluster].
+type Member struct {
+	Endpoint string // URL for clients
+	env      []string
+	log      *os.File
+	cmd      *exec.Cmd
+	stdin    interface{ Close() error }
+}
+
+// Start runs a cluster with this many members until the test ends, and waits
+// until it answers.
+func Start(t testing.TB, members int) *Cluster {
+	t.Helper()
+	// Each member keeps its address when it is started again.
+	clients, peers := addresses(t, members), addresses(t, members)
+	initial := make([]string, members)
+	for i := range initial {
+		initial[i] = fmt.Sprintf("m%d=http://%s", i, peers[i])
+	}
+	c := &Cluster{}
+	folder := t.TempDir()
+	for i := range members {
+		name := fmt.Sprintf("m%d", i)
+		log, err := os.Create(filepath.Join(folder, name+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &Member{Endpoint: "http://" + clients[i], log: log, env: append(os.Environ(),
+			nameVariable+"="+name, folderVariable+"="+filepath.Join(folder, name), clientVariable+"=http://"+clients[i],
+			peerVariable+"=http://"+peers[i], clusterVariable+"="+strings.Join(initial, ","))}
+		c.Members = append(c.Members, m)
+		t.Cleanup(func() {
+			m.end()
+			_ = log.Close()
+			if t.Failed() {
+				if text, err := os.ReadFile(log.Name()); err == nil {
+					t.Logf("etcd member %s: %s", name, tail(text))
+				}
+			}
+		})
+		m.Start(t)
+	}
+	c.Wait(t)
+	return c
+}
+
+func tail(text []byte) []byte {
+	const most = 4000
+	return text[max(0, len(text)-most):]
+}
+
+// addresses returns free ones on loopback.
+func addresses(t testing.TB, n int) []string {
+	t.Helper()
+	all := make([]string, n)
+	for i := range all {
+		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing to wait for
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = listener.Close() }()
+		all[i] = listener.Addr().String()
+	}
+	return all
+}
+
+// Endpoints returns the URLs of all members, for clients.
+func (c *Cluster) Endpoints() []string {
+	all := make([]string, len(c.Members))
+	for i, m := range c.Members {
+		all[i] = m.Endpoint
+	}
+	return all
+}
+
+// Client returns a client of the cluster, which is closed with the test.
+func (c *Cluster) Client(t testing.TB) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// Wait waits until the cluster answers a read that all members agree on.
+func (c *Cluster) Wait(t testing.TB) {
+	t.Helper()
+	client := c.Client(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for {
+		try, end := context.WithTimeout(ctx, 2*time.Second)
+		_, err := client.Get(try, "any")
+		end()
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("etcd does not answer: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// Leader returns the index of the member that leads.
+func (c *Cluster) Leader(t testing.TB) int {
+	t.Helper()
+	client := c.Client(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		for i, m := range c.Members {
+			try, end := context.WithTimeout(ctx, 2*time.Second)
+			status, err := client.Status(try, m.Endpoint)
+			end()
+			if err == nil && status.Leader != 0 && status.Leader == status.Header.MemberId {
+				return i
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("etcd has no leader")
+	return -1
+}
+
+// Start runs a member that does not run.
+func (m *Member) Start(t testing.TB) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.cmd = exec.Command(self)
+	m.cmd.Env, m.cmd.Stdout, m.cmd.Stderr = m.env, m.log, m.log
+	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kill ends a member at once, as a crash does.
+func (m *Member) Kill(t testing.TB) {
+	t.Helper()
+	if err := m.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	m.end()
+}
+
+// Pause stops a member without ending it, until [Member.Resume].
+func (m *Member) Pause(t testing.TB) { m.signal(t, syscall.SIGSTOP) }
+
+// Resume lets a paused member go on.
+func (m *Member) Resume(t testing.TB) { m.signal(t, syscall.SIGCONT) }
+
+func (m *Member) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := m.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end waits for a member that was killed, and kills one that was not.
+func (m *Member) end() {
+	if m.cmd == nil {
+		return
+	}
+	_ = m.cmd.Process.Kill()
+	_ = m.stdin.Close()
+	_ = m.cmd.Wait()
+	m.cmd = nil
+}
