@@ -13,6 +13,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tokenkithq/authz/extauthz"
@@ -28,6 +29,8 @@ type checkRequest struct {
 	method  string
 	path    string
 	asJSON  bool
+	tls     bool
+	files   clientTLS
 }
 
 func newCheck(std streams) *cobra.Command {
@@ -61,6 +64,8 @@ where the request would be denied.`,
 	f.StringVar(&r.method, "method", "GET", "the request's method")
 	f.StringVar(&r.path, "path", "/", "the request's path")
 	f.BoolVar(&r.asJSON, "json", false, "print JSON")
+	f.BoolVar(&r.tls, "tls", false, "connect with TLS; --tls-ca and --tls-cert imply it")
+	r.files.flags(f, "tls", "the service")
 	return cmd
 }
 
@@ -77,7 +82,11 @@ type explanation struct {
 func (r *checkRequest) run(ctx context.Context, out io.Writer, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := grpc.NewClient(r.server, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	how, err := r.credentials()
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient(r.server, grpc.WithTransportCredentials(how))
 	if err != nil {
 		return fmt.Errorf("server %q: %w", r.server, err)
 	}
@@ -96,6 +105,17 @@ func (r *checkRequest) run(ctx context.Context, out io.Writer, key string) error
 		err = errReported
 	}
 	return err
+}
+
+func (r *checkRequest) credentials() (credentials.TransportCredentials, error) {
+	config, err := r.files.config(r.tls || !r.files.none())
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		return insecure.NewCredentials(), nil
+	}
+	return credentials.NewTLS(config), nil
 }
 
 func (r *checkRequest) message(key string) *authv3.CheckRequest {
