@@ -14,7 +14,7 @@
 // time (see docs/performance.md). On one processor there is nobody to wake. So
 // the governor begins with what the runtime would use, and takes processors
 // away while the process needs but part of them; as soon as it needs more, it
-// gives them back, twice as many each time.
+// gives them back.
 package procs
 
 import (
@@ -28,8 +28,10 @@ import (
 const (
 	// interval is how often the governor looks.
 	interval = 100 * time.Millisecond
-	// busy is the share of the processors whose use asks for more of them.
+	// busy is the share of the processors whose use asks for twice as many.
 	busy = 0.7
+	// full is the share from which on nobody knows how many it takes.
+	full = 0.9
 	// calm is the share of half of the processors below which half is enough.
 	calm = 0.5
 	// calmTime is for how long that must hold.
@@ -143,6 +145,9 @@ func (g *Governor) look(now time.Time) {
 	g.before, g.seen = used, now
 	half := (g.procs + 1) / 2
 	switch {
+	case share >= full*float64(g.procs):
+		g.busyAt = now
+		g.set(g.limit)
 	case share >= busy*float64(g.procs):
 		g.busyAt = now
 		g.set(min(g.limit, 2*g.procs))

@@ -67,9 +67,13 @@ func TestGovernorFollowsTheWork(t *testing.T) {
 		m.busy = 0.5
 		m.pass(g, calmTime-interval)
 		expect("calm, but not for long enough")
+		m.busy = 1.5
+		m.pass(g, interval)
+		expect("busy again", 4)
+		m.busy = 3.6
+		m.pass(g, interval)
+		expect("full", 6)
 		m.busy = 6
-		m.pass(g, 3*interval)
-		expect("everything is busy", 4, 6)
 		m.pass(g, time.Second)
 		expect("no more than there are")
 	})
