@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -18,26 +19,27 @@ type Admin struct {
 
 // New returns an Admin, or the first option that is wrong.
 func New(options Options) (*Admin, error) {
+	if options.Store == nil {
+		return nil, errors.New("admin options: Store: expected a store")
+	}
 	options, err := options.complete()
 	if err != nil {
 		return nil, err
 	}
 	a := &Admin{options: options, service: &service{
-		store:        options.Store,
-		passwords:    newHasher(options.Passwords, options.Working),
-		throttle:     newThrottle(),
-		logger:       options.Logger,
-		now:          options.Now,
-		sessionTTL:   options.SessionTTL,
-		defaultLimit: options.DefaultRateLimit,
-		strict:       options.Strict,
-		limitStatus:  options.LimitStatus,
-		usage:        options.Usage,
-		limits:       options.Limits,
-		blocks:       options.Blocks,
-		publicURL:    options.PublicURL,
-		cookie:       sessionCookie{secure: strings.HasPrefix(options.PublicURL, "https:")},
+		store:       options.Store,
+		passwords:   newHasher(options.Passwords, options.Working),
+		throttle:    newThrottle(),
+		logger:      options.Logger,
+		now:         options.Now,
+		limitStatus: options.LimitStatus,
+		usage:       options.Usage,
+		limits:      options.Limits,
+		blocks:      options.Blocks,
+		publicURL:   options.PublicURL,
+		cookie:      sessionCookie{secure: strings.HasPrefix(options.PublicURL, "https:")},
 	}}
+	a.service.policy.Store(options.policy())
 	a.public, a.operator = a.publicAPI(a.service), a.operatorAPI(a.service)
 	return a, nil
 }

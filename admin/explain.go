@@ -55,7 +55,7 @@ func (s *service) explain(ctx context.Context, by caller, id apikey.KeyID, reque
 	if err != nil {
 		return Explanation{}, err
 	}
-	asked.Strict = s.strict
+	asked.Strict = s.policy.Load().strict
 	e := explainer{key: key, request: asked}
 	if err := s.explainBlock(ctx, &e, now); err != nil {
 		return Explanation{}, err

@@ -39,8 +39,8 @@ func clientFrom(ctx context.Context) client {
 type guards struct {
 	logger        *slog.Logger
 	addressHeader string
-	hosts         *hostGuard // nil: any
-	observer      Observer   // nil: nobody
+	hosts         func(host string) bool // nil: any
+	observer      Observer               // nil: nobody
 }
 
 // protect wraps handler in all that does not depend on the route: headers that
@@ -67,7 +67,7 @@ func (g guards) protect(handler http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), clientKey, from))
 		defer g.observe(tracked, r, time.Now())
 		defer g.recover(tracked, r)
-		if g.hosts != nil && !healthPath(r.URL.Path) && !g.hosts.allows(r.Host) {
+		if g.hosts != nil && !healthPath(r.URL.Path) && !g.hosts(r.Host) {
 			writeProblem(w, newProblem(CodeMisdirected))
 			return
 		}

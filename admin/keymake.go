@@ -22,7 +22,7 @@ type draft struct {
 func (s *service) draft(owner *store.User, request *NewKey, place string) (draft, error) {
 	now := s.now()
 	fields := fieldReader{place: place, now: now}
-	key := fields.newKey(request, s.defaultLimit)
+	key := fields.newKey(request, s.policy.Load().defaultLimit)
 	if err := fields.problem(); err != nil {
 		return draft{}, err
 	}

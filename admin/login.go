@@ -131,7 +131,7 @@ func (s *service) openSession(ctx context.Context, user *store.User, from client
 	token := newSessionToken()
 	now := s.now().UTC().Truncate(time.Microsecond)
 	session := store.Session{
-		ID: token.id(), User: user.ID, CreatedAt: now, ExpiresAt: now.Add(s.sessionTTL), Address: from.address, UserAgent: from.userAgent,
+		ID: token.id(), User: user.ID, CreatedAt: now, ExpiresAt: now.Add(s.policy.Load().sessionTTL), Address: from.address, UserAgent: from.userAgent,
 	}
 	by := actor{user.ID, user.Name, from.address}
 	if err := s.store.CreateSession(ctx, &session, by.audited(now)); err != nil {

@@ -41,7 +41,7 @@ func TestObserver(t *testing.T) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
 	var got served
 	hosts := newHostGuard([]string{"keys.example.io"}, "")
-	handler := guards{logger: slog.New(slog.DiscardHandler), hosts: &hosts, observer: &got}.protect(mux)
+	handler := guards{logger: slog.New(slog.DiscardHandler), hosts: hosts.allows, observer: &got}.protect(mux)
 	for _, url := range []string{"http://keys.example.io/keys/1/", "http://keys.example.io/keys/2/", "http://keys.example.io/keys/3/", "http://keys.example.io/keys/4/", "http://keys.example.io/keys/5/", "http://keys.example.io/who/knows", "http://evil.example/keys/1/"} {
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, url, nil))
 	}

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -167,12 +166,16 @@ const (
 	requestTimeout = 5 * time.Second
 )
 
+// Validate reports the first option that is wrong, other than a Store that is
+// missing.
+func (o Options) Validate() error {
+	_, err := o.complete()
+	return err
+}
+
 // complete returns o with its defaults filled in, or the first option that
 // is wrong.
 func (o Options) complete() (Options, error) {
-	if o.Store == nil {
-		return o, errors.New("admin options: Store: expected a store")
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

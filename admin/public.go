@@ -53,8 +53,8 @@ func (a *Admin) publicAPI(s *service) http.Handler {
 	public.linkKeys(public.keys, http.MethodGet, "200", "/0/id")
 	public.serveDescription("/openapi")
 	public.adapter.finish()
-	hosts := newHostGuard(a.options.hosts(), a.options.ListenAddress)
-	protection := guards{logger: s.logger, addressHeader: a.options.ClientAddressHeader, hosts: &hosts, observer: a.options.Observer}
+	hosts := func(host string) bool { return s.policy.Load().hosts.allows(host) }
+	protection := guards{logger: s.logger, addressHeader: a.options.ClientAddressHeader, hosts: hosts, observer: a.options.Observer}
 	return protection.protect(public.adapter)
 }
 

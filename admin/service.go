@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
@@ -14,21 +15,19 @@ import (
 // service is what both APIs do, without HTTP. Its errors are a [*Problem], an
 // [*apikey.FieldError] or what the store returned.
 type service struct {
-	store        Store
-	passwords    *hasher
-	throttle     *throttle
-	logger       *slog.Logger
-	now          func() time.Time
-	sessionTTL   time.Duration
-	defaultLimit uint32
-	strict       bool // every key is, whatever it says
-	limitStatus  int
-	usage        Usage  // may be nil
-	limits       Limits // may be nil
-	blocks       Blocks // may be nil
-	cookie       sessionCookie
-	publicURL    string // without a slash at its end
-	seen         seenSessions
+	store       Store
+	passwords   *hasher
+	throttle    *throttle
+	logger      *slog.Logger
+	now         func() time.Time
+	policy      atomic.Pointer[policy]
+	limitStatus int
+	usage       Usage  // may be nil
+	limits      Limits // may be nil
+	blocks      Blocks // may be nil
+	cookie      sessionCookie
+	publicURL   string // without a slash at its end
+	seen        seenSessions
 	// changing is held while a password hash is replaced, so that a hash
 	// made from an old password never takes the place of a new one.
 	changing sync.Mutex

@@ -84,6 +84,7 @@ type Authorizer struct {
 	recorder Recorder
 	policy   atomic.Pointer[policy]
 	logger   *slog.Logger
+	logged   atomic.Int64 // lines a second
 	lines    [256]sampler // of denials, by apikey.Reason
 	blocks   sampler      // of addresses that became blocked
 	now      func() time.Time
@@ -103,11 +104,11 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 	if a.now == nil {
 		a.now, a.since = time.Now, time.Since
 	}
-	perSecond := loggedPerSecond(o.LoggedPerSecond)
+	a.SetLoggedPerSecond(o.LoggedPerSecond)
 	for i := range a.lines {
-		a.lines[i].perSecond = perSecond
+		a.lines[i].most = &a.logged
 	}
-	a.blocks.perSecond = perSecond
+	a.blocks.most = &a.logged
 	a.SetPolicy(o.Strict, o.Uncounted)
 	return a, nil
 }

@@ -154,6 +154,12 @@ func TestDenialsAreSampled(t *testing.T) {
 	if len(lines) != 2 || !strings.Contains(lines[0], "withheld=3") || strings.Contains(lines[1], "withheld") {
 		t.Errorf("a second later: %q", lines)
 	}
+	b.logs.Reset()
+	b.authorizer.SetLoggedPerSecond(-1)
+	deny(5)
+	if n := strings.Count(b.logs.String(), "reason=missing_key"); n != 5 {
+		t.Errorf("%d lines once all are asked for, want 5", n)
+	}
 }
 
 func TestFaultsAreSampled(t *testing.T) {
@@ -166,6 +172,15 @@ func TestFaultsAreSampled(t *testing.T) {
 	}
 	if n := strings.Count(b.logs.String(), "check failed"); n != 1 {
 		t.Errorf("%d lines, want 1", n)
+	}
+	b.authorizer.SetLoggedPerSecond(2)
+	for range 2 {
+		if _, err := b.Check(t.Context(), routed(nil, "GET", "/", pair{"api-key", secretText(t, 1)})); err == nil {
+			t.Fatal("expected an error")
+		}
+	}
+	if n := strings.Count(b.logs.String(), "check failed"); n != 2 {
+		t.Errorf("%d lines once two are asked for, want 2", n)
 	}
 }
 

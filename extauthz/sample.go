@@ -3,24 +3,26 @@ package extauthz
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // sampler lets a bounded number of log lines a second pass, so that whoever
 // sends bad keys fills no disk, and counts the others.
 type sampler struct {
-	perSecond int // negative: all
+	most *atomic.Int64 // lines a second; negative: all
 
 	mu       sync.Mutex
 	second   int64
-	lines    int
+	lines    int64
 	withheld uint64
 }
 
 // pass reports whether a line may be written now, and how many were withheld
 // since the last one that was.
 func (s *sampler) pass(now time.Time) (withheld uint64, ok bool) {
-	if s.perSecond < 0 {
+	most := s.most.Load()
+	if most < 0 {
 		return 0, true
 	}
 	s.mu.Lock()
@@ -28,7 +30,7 @@ func (s *sampler) pass(now time.Time) (withheld uint64, ok bool) {
 	if second := now.Unix(); second != s.second {
 		s.second, s.lines = second, 0
 	}
-	if s.lines >= s.perSecond {
+	if s.lines >= most {
 		s.withheld++
 		return 0, false
 	}
@@ -37,11 +39,13 @@ func (s *sampler) pass(now time.Time) (withheld uint64, ok bool) {
 	return withheld, true
 }
 
-func loggedPerSecond(n int) int {
+// SetLoggedPerSecond changes what [AuthorizerOptions] said of LoggedPerSecond,
+// for the lines of a [Server] that asks a too.
+func (a *Authorizer) SetLoggedPerSecond(n int) {
 	if n == 0 {
-		return 10
+		n = 10
 	}
-	return n
+	a.logged.Store(int64(n))
 }
 
 // appendWithheld adds to a line how many like it were not written.

@@ -94,7 +94,7 @@ func NewServer(authorizer *Authorizer, o Options) (*Server, error) {
 		responder:  newResponder(&o),
 		observer:   o.Observer,
 		logger:     o.Logger,
-		faults:     sampler{perSecond: authorizer.blocks.perSecond},
+		faults:     sampler{most: &authorizer.logged},
 	}
 	if o.Observer != nil && o.ObserveRequests {
 		s.parser.observeRequests()

@@ -42,6 +42,8 @@ type DecisionLogOptions struct {
 // token in it is left out; no line holds a secret.
 type DecisionLog struct {
 	options DecisionLogOptions
+	denials atomic.Bool   // only
+	oneIn   atomic.Uint32 // 1 or more
 	out     *logFile
 	lines   sync.Pool     // of *[]byte: a line that is being made
 	wake    chan struct{} // something waits
@@ -75,6 +77,7 @@ func OpenDecisionLog(o DecisionLogOptions) (*DecisionLog, error) {
 		o.Logger = slog.Default()
 	}
 	l := &DecisionLog{options: o, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), out: &logFile{path: o.Path, writer: o.Writer}}
+	l.SetSampling(o.DenialsOnly, o.OneIn)
 	l.lines.New = func() any { return new([]byte) }
 	if err := l.out.open(); err != nil {
 		return nil, err
@@ -82,14 +85,20 @@ func OpenDecisionLog(o DecisionLogOptions) (*DecisionLog, error) {
 	return l, nil
 }
 
+// SetSampling changes what [DecisionLogOptions] said of DenialsOnly and OneIn.
+func (l *DecisionLog) SetSampling(denialsOnly bool, oneIn uint32) {
+	l.denials.Store(denialsOnly)
+	l.oneIn.Store(max(1, oneIn))
+}
+
 // Checked implements [extauthz.Observer].
 func (l *DecisionLog) Checked(_ context.Context, check extauthz.Checked) {
 	oneIn := uint32(1)
 	if check.Err == nil && check.Allowed() {
-		if l.options.DenialsOnly {
+		if l.denials.Load() {
 			return
 		}
-		if oneIn = max(1, l.options.OneIn); oneIn > 1 && rand.Uint32N(oneIn) != 0 { //nolint:gosec // nothing depends on it
+		if oneIn = l.oneIn.Load(); oneIn > 1 && rand.Uint32N(oneIn) != 0 { //nolint:gosec // nothing depends on it
 			return
 		}
 	}

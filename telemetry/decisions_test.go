@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,6 +136,22 @@ func TestDecisionLogSelects(t *testing.T) {
 				t.Errorf("%d lines say that they stand for others", got)
 			}
 		})
+	}
+}
+
+func TestSetSampling(t *testing.T) {
+	var out bytes.Buffer
+	l := openLog(t, DecisionLogOptions{Writer: &out, DenialsOnly: true})
+	tell(l, apikey.ReasonAllowed)
+	l.SetSampling(false, 0)
+	tell(l, apikey.ReasonAllowed)
+	l.SetSampling(true, 1)
+	tell(l, apikey.ReasonAllowed, apikey.ReasonScope)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := reasonsIn(t, out.String()); !slices.Equal(got, []string{"allowed", "scope_not_allowed"}) {
+		t.Errorf("lines %q", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,7 +113,7 @@ func (s *settings) checkServers(logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return options.Validate()
+	return errors.Join(options.Validate(), s.adminOptions().Validate())
 }
 
 func newConfigShow(std streams) *cobra.Command {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tokenkithq/authz/admin"
 )
 
 // reloads sends the settings as they are read anew at each SIGHUP, until ctx is
@@ -86,8 +88,13 @@ func copyFlag(flags *pflag.FlagSet, f *pflag.Flag) error {
 	return flags.Set(f.Name, f.Value.String())
 }
 
-// reloadable are the settings that hold without a restart.
-var reloadable = []string{"log-level", "strict", "block-ignore"}
+// reloadable are the settings that hold without a restart, as [service.apply]
+// has it. The others say what is listened on, what files are open, how much
+// memory is set aside, or how requests are read and answered.
+var reloadable = []string{
+	"admin-hosts", "block-ignore", "block-never", "decision-log-denials-only", "decision-log-one-in", "default-rate-limit", "drain",
+	"log-denials", "log-level", "session-ttl", "stop-deadline", "strict",
+}
 
 // reload applies the settings that are read anew, until ctx is done, and
 // returns nil.
@@ -100,14 +107,10 @@ func (v *service) reload(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		level, err := next.level()
-		uncounted, errIgnore := next.uncounted()
-		if err := errors.Join(err, errIgnore); err != nil { // they were checked
+		if err := v.apply(next); err != nil {
 			v.logger.Error("the settings were not reloaded; the old ones hold", "error", err)
 			continue
 		}
-		v.settings.levelVar.Set(level)
-		v.authorizer.SetPolicy(next.strict, uncounted)
 		now := next.texts
 		changed := 0
 		for _, name := range slices.Sorted(maps.Keys(now)) {
@@ -124,4 +127,40 @@ func (v *service) reload(ctx context.Context) error {
 		}
 		v.logger.Info("settings reloaded", "changed", changed)
 	}
+}
+
+// apply lets the settings hold that can change, all of them or, with an error,
+// none.
+func (v *service) apply(next *settings) error {
+	level, err := next.level()
+	uncounted, errIgnore := next.uncounted()
+	never, errNever := next.neverBlocked()
+	if err := errors.Join(err, errIgnore, errNever); err != nil {
+		return err
+	}
+	if err := v.admin.SetPolicy(admin.Policy{
+		SessionTTL: next.sessionTTL, DefaultRateLimit: next.defaultRateLimit, AllowedHosts: next.adminHosts, Strict: next.strict,
+	}); err != nil {
+		return err
+	}
+	if err := v.table.SetNever(never); err != nil { // they were checked
+		return err
+	}
+	v.settings.levelVar.Set(level)
+	v.authorizer.SetPolicy(next.strict, uncounted)
+	v.authorizer.SetLoggedPerSecond(next.loggedPerSecond())
+	if log := v.watch.decisions; log != nil {
+		log.SetSampling(next.decisionLogDenials, next.decisionLogOneIn)
+	}
+	v.reloaded.Store(next)
+	return nil
+}
+
+// current returns the settings that were read last. Only those that are
+// [reloadable] hold.
+func (v *service) current() *settings {
+	if s := v.reloaded.Load(); s != nil {
+		return s
+	}
+	return v.settings
 }

@@ -27,8 +27,8 @@ func newServe(std streams) *cobra.Command {
 		Long: `Answer Envoy's Check calls and serve the admin API, until SIGTERM or SIGINT: then answer
 as unhealthy for --drain, end the calls under way and save everything.
 
-SIGHUP reads the settings again. A changed log_level, strict and block_ignore hold at once;
-what else changed is logged and holds after a restart.`,
+SIGHUP reads the settings again. What changed is logged; the settings that docs/settings.md
+marks so hold at once, the others after a restart.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := s.logger(std)
@@ -238,11 +238,12 @@ func (v *service) run(ctx context.Context, l listeners) error {
 // stopServers ends all servers: gently at first, by force at the deadline.
 func (v *service) stopServers(ctx context.Context, https []*http.Server) {
 	v.health.Shutdown()
-	if v.settings.drain > 0 {
-		v.logger.Info("stopping", "drain", v.settings.drain)
-		time.Sleep(v.settings.drain)
+	s := v.current()
+	if s.drain > 0 {
+		v.logger.Info("stopping", "drain", s.drain)
+		time.Sleep(s.drain)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.settings.stopDeadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.stopDeadline)
 	defer cancel()
 	stopped := make(chan struct{})
 	go func() {

@@ -234,11 +234,11 @@ func TestServeReloads(t *testing.T) {
 	if !skips() {
 		t.Error("settings that make no sense are applied")
 	}
-	write("strict: true\nsession_ttl: 1h\nlog_level: debug\n")
+	write("strict: true\nlimit_status: 429\nlog_level: debug\n")
 	hangUp("settings reloaded\" changed=3")
 	for _, want := range []string{
 		"msg=\"setting changed\" setting=strict from=false to=true", "msg=\"setting changed\" setting=log_level from=info to=debug",
-		"holds after a restart only\" setting=session_ttl from=12h0m0s to=1h0m0s",
+		"holds after a restart only\" setting=limit_status from=403 to=429",
 	} {
 		if !strings.Contains(s.logs.String(), want) {
 			t.Errorf("the log lacks %s:\n%s", want, s.logs)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -52,6 +53,7 @@ type service struct {
 	health     *health.Server
 	grpc       *grpc.Server
 	transport  transport
+	reloaded   atomic.Pointer[settings] // nil: they never were
 }
 
 // openService opens the data folder and builds all parts over it. The caller
@@ -166,15 +168,11 @@ func (v *service) buildServers() error {
 	if err != nil {
 		return err
 	}
-	adminOptions := admin.Options{
-		Dashboard: board, Observer: v.watch.requests,
-		Store: forgetful{v.cache, v.usage}, Logger: v.logger, Version: versionText(),
-		SessionTTL: v.settings.sessionTTL, DefaultRateLimit: v.settings.defaultRateLimit,
-		AllowedHosts: v.settings.adminHosts, ListenAddress: v.settings.adminListen, PublicURL: v.settings.adminURL(),
-		ClientAddressHeader: v.settings.adminAddressHeader,
-		Strict:              v.settings.strict, LimitStatus: v.settings.limitStatus,
-		Ready: v.ready, Blocks: blocks{v.table}, Backup: v.keys, Limits: limits{v.limiter}, Usage: v.adminUsage(),
-	}
+	adminOptions := v.settings.adminOptions()
+	adminOptions.Dashboard, adminOptions.Observer = board, v.watch.requests
+	adminOptions.Store, adminOptions.Logger, adminOptions.Ready = forgetful{v.cache, v.usage}, v.logger, v.ready
+	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v.table}, limits{v.limiter}, v.adminUsage()
+	adminOptions.Backup = v.keys
 	if g := v.settings.governor; g != nil {
 		adminOptions.Working = g.Need
 	}
@@ -200,7 +198,7 @@ func (v *service) ready(ctx context.Context) error {
 // files. It may be called with parts missing. That ctx is done does not keep it
 // from writing: limits that are not saved would look like a crash.
 func (v *service) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.settings.stopDeadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.current().stopDeadline)
 	defer cancel()
 	var all []error
 	step := func(what string, err error) {

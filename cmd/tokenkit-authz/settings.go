@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/extauthz"
@@ -239,6 +240,15 @@ func (s *settings) serverOptions(logger *slog.Logger) (extauthz.Options, error) 
 		ObserveRequests: s.decisionLog != "",
 		Logger:          logger,
 	}, nil
+}
+
+// adminOptions are the settings of the admin API.
+func (s *settings) adminOptions() admin.Options {
+	return admin.Options{
+		Version: versionText(), SessionTTL: s.sessionTTL, DefaultRateLimit: s.defaultRateLimit, AllowedHosts: s.adminHosts,
+		ListenAddress: s.adminListen, PublicURL: s.adminURL(), ClientAddressHeader: s.adminAddressHeader,
+		Strict: s.strict, LimitStatus: s.limitStatus,
+	}
 }
 
 func parseClientAddress(text string) (extauthz.ClientAddress, error) {

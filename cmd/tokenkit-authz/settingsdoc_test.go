@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,10 +21,10 @@ func TestSettingsDocument(t *testing.T) {
 Each can be a flag, an environment variable or a line of the YAML file that ` + "`--config`" + ` names; the first of these that is given
 wins. ` + "`--session-ttl 8h`" + `, ` + "`TOKENKIT_AUTHZ_SESSION_TTL=8h`" + ` and ` + "`session_ttl: 8h`" + ` say the same. ` + "`tokenkit-authz config check`" + ` reports
 what serve would refuse, ` + "`config show`" + ` what holds, ` + "`config schema`" + ` prints the file's JSON schema. A duration is a number with a unit:
-` + "`300ms`, `5s`, `1h30m`" + `.
+` + "`300ms`, `5s`, `1h30m`" + `. Settings with a mark hold at once when serve gets SIGHUP, the others when it is started.
 
-| setting | kind | default | |
-|---|---|---|---|
+| setting | kind | default | SIGHUP | |
+|---|---|---|---|---|
 `)
 	var s settings
 	eachSetting(s.defaults(), func(f *pflag.Flag) {
@@ -35,7 +36,11 @@ what serve would refuse, ` + "`config show`" + ` what holds, ` + "`config schema
 		if value != "" {
 			value = "`" + value + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", settingName(f.Name), kind, value, strings.ReplaceAll(f.Usage, "|", `\|`))
+		live := ""
+		if slices.Contains(reloadable, f.Name) {
+			live = "✓"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", settingName(f.Name), kind, value, live, strings.ReplaceAll(f.Usage, "|", `\|`))
 	})
 	const path = "../../docs/settings.md"
 	if *updateDocs {

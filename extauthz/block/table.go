@@ -70,7 +70,7 @@ type Table struct {
 	journal   Journal
 	threshold uint32
 	window    int64 // milliseconds
-	never     []netip.Prefix
+	never     atomic.Pointer[[]netip.Prefix]
 	interval  time.Duration
 	logger    *slog.Logger
 	now       func() time.Time
@@ -102,12 +102,8 @@ func New(ctx context.Context, o Options) (*Table, error) {
 		stop:      make(chan struct{}),
 		saver:     newSaver(),
 	}
-	for _, prefix := range o.Never {
-		canonical, err := canonicalPrefix(prefix)
-		if err != nil {
-			return nil, fmt.Errorf("block table: Never: %w", err)
-		}
-		t.never = append(t.never, canonical)
+	if err := t.SetNever(o.Never); err != nil {
+		return nil, err
 	}
 	capacity := o.Capacity
 	if capacity == 0 {
@@ -137,6 +133,22 @@ func New(ctx context.Context, o Options) (*Table, error) {
 	return t, nil
 }
 
+// SetNever changes what [Options] said of Never, for calls that begin
+// afterwards. A block that stands is not lifted, but holds for none of these
+// addresses.
+func (t *Table) SetNever(prefixes []netip.Prefix) error {
+	never := make([]netip.Prefix, len(prefixes))
+	for i, prefix := range prefixes {
+		canonical, err := canonicalPrefix(prefix)
+		if err != nil {
+			return fmt.Errorf("block table: Never: %w", err)
+		}
+		never[i] = canonical
+	}
+	t.never.Store(&never)
+	return nil
+}
+
 // canonicalPrefix turns an IPv4-mapped prefix into an IPv4 one.
 func canonicalPrefix(prefix netip.Prefix) (netip.Prefix, error) {
 	if prefix.IsValid() && prefix.Addr().Is4In6() {
@@ -149,7 +161,7 @@ func canonicalPrefix(prefix netip.Prefix) (netip.Prefix, error) {
 }
 
 func (t *Table) exempt(addr netip.Addr) bool {
-	for _, prefix := range t.never {
+	for _, prefix := range *t.never.Load() {
 		if prefix.Contains(addr) {
 			return true
 		}

@@ -68,6 +68,36 @@ func TestTenthFailureBlocksUntilTheWindowCloses(t *testing.T) {
 	}
 }
 
+// An exemption that is made later holds for a block that stands, and one that
+// is taken back lets it hold again.
+func TestSetNever(t *testing.T) {
+	table := newTable(t, block.Options{Threshold: 1})
+	client, now := addr("192.0.2.1"), time.Now()
+	table.Failed(client, apikey.ReasonUnknownKey, now)
+	for _, step := range []struct {
+		name    string
+		never   []netip.Prefix
+		blocked bool
+	}{
+		{"none", nil, true},
+		{"its own", []netip.Prefix{netip.MustParsePrefix("::ffff:192.0.2.0/120")}, false},
+		{"another", []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, true},
+	} {
+		if err := table.SetNever(step.never); err != nil {
+			t.Fatal(err)
+		}
+		if _, blocked := table.Blocked(client, now); blocked != step.blocked {
+			t.Errorf("%s: blocked is %v", step.name, blocked)
+		}
+	}
+	if err := table.SetNever([]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), {}}); err == nil {
+		t.Error("a prefix that is none is taken")
+	}
+	if _, blocked := table.Blocked(client, now); !blocked {
+		t.Error("prefixes that were refused hold")
+	}
+}
+
 func TestAddressesThatAreOneClient(t *testing.T) {
 	tests := []struct {
 		name, failing, asked string
