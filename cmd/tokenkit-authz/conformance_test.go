@@ -42,12 +42,13 @@ func TestConformance(t *testing.T) {
 			for i, group := range conformance.Groups() {
 				t.Run(group.Name, func(t *testing.T) {
 					for _, result := range conformance.RunGroup(t.Context(), &conformanceEnv{t: t, front: front}, i, group) {
-						if result.Err != nil {
-							failed++
-							t.Errorf("%s: %v", result.Case, result.Err)
-						} else {
+						t.Run(result.Case, func(t *testing.T) {
+							if result.Err != nil {
+								failed++
+								t.Fatal(result.Err)
+							}
 							passed++
-						}
+						})
 					}
 				})
 			}

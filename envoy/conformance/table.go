@@ -25,13 +25,13 @@ func Groups() []Group {
 		}, Cases: oneProxyCases()},
 		{Name: "address in a header, no proxy", Settings: Settings{
 			Serve: serve("--client-address", "header:x-client-ip"),
-		}, Cases: noProxyCases()},
+		}, Cases: concat(noProxyCases(), forgedCases())},
 		{Name: "address forwarded, one proxy", Settings: Settings{
 			Serve: serve("--client-address", "forwarded:1"), Front: envoy.Options{TrustedHops: 1},
 		}, Cases: oneProxyCases()},
 		{Name: "address forwarded, no proxy", Settings: Settings{
 			Serve: serve("--client-address", "forwarded:0"),
-		}, Cases: noProxyCases()},
+		}, Cases: concat(noProxyCases(), forgedCases())},
 		{Name: "bearer keys", Settings: Settings{
 			Serve: serve("--key-bearer"), Front: envoy.Options{Bearer: true},
 		}, Cases: bearerCases()},
@@ -42,6 +42,13 @@ func Groups() []Group {
 		}, Cases: otherNameCases()},
 		{Name: "raw headers", Settings: Settings{Serve: serve(), Front: envoy.Options{EncodeRawHeaders: true}}, Cases: rawCases()},
 		{Name: "Unix socket", Settings: Settings{Serve: serve(), Socket: true}, Cases: smokeCases()},
+		{Name: "forged", Settings: defaults(), Cases: concat(forgedCases(), joinedCases(), injectionCases())},
+		{Name: "forged addresses behind one proxy", Settings: Settings{
+			Serve: serve("--client-address", "forwarded:1"), Front: envoy.Options{TrustedHops: 1},
+		}, Cases: behindCases(forgedCases())},
+		{Name: "forged addresses in a header behind one proxy", Settings: Settings{
+			Serve: serve("--client-address", "header:x-client-ip"), Front: envoy.Options{TrustedHops: 1},
+		}, Cases: behindCases(forgedCases())},
 		{Name: "no service", Settings: Settings{Serve: serve(), Unreachable: true}, Cases: noServiceCases()},
 	}
 }
