@@ -82,6 +82,10 @@ func TestEveryConfiguration(t *testing.T) {
 			services = 2
 			count["failure_mode_deny: true"] = 1
 		}
+		count["- exact: x-request-id"] = 0
+		if o.RequestID {
+			count["- exact: x-request-id"] = 1
+		}
 		for _, route := range o.Routes {
 			if route.Public {
 				public++
@@ -119,6 +123,7 @@ func drawOptions(t *rapid.T) envoy.Options {
 		TrustedHops:      rapid.IntRange(0, 100).Draw(t, "hops"),
 		Bearer:           rapid.Bool().Draw(t, "bearer"),
 		EncodeRawHeaders: rapid.Bool().Draw(t, "raw"),
+		RequestID:        rapid.Bool().Draw(t, "request id"),
 		AccessLog:        rapid.SampledFrom([]string{"", "/dev/stdout"}).Draw(t, "log"),
 		Origins:          rapid.SampledFrom([][]string{nil, {"https://app.example.io"}, {"null", "https://a.example"}}).Draw(t, "origins"),
 		CORSHeaders:      rapid.SampledFrom([][]string{nil, {"x-trace"}, {"api-key", "content-type"}}).Draw(t, "cors"),

@@ -132,12 +132,16 @@ func (b *builder) extAuthz() *authzv3.ExtAuthz {
 }
 
 // CheckedHeaders returns the request headers that the service is shown: those
-// that it decides and answers by, and no cookie or session token. A client of
-// gRPC is known by its content type. The options must be complete.
+// that it decides and answers by, the id of the request where that is asked
+// for, and no cookie or session token. A client of gRPC is known by its content
+// type. The options must be complete.
 func (o *Options) CheckedHeaders() []string {
 	names := append(slices.Clone(o.KeyHeaders), "content-type", "origin", "x-origin", "x-forwarded-for", o.ClientAddressHeader)
 	if o.Bearer && !slices.Contains(names, "authorization") {
 		names = append(names, "authorization")
+	}
+	if o.RequestID {
+		names = append(names, "x-request-id")
 	}
 	return names
 }

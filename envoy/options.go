@@ -89,6 +89,10 @@ type Options struct {
 	// EncodeRawHeaders sends headers to the service as bytes, each on its
 	// own, instead of joined and cleaned of what is not UTF-8.
 	EncodeRawHeaders bool
+	// RequestID shows the service x-request-id, which its decision log and
+	// Envoy's access log then have in common. Envoy sets it, whatever the client
+	// sent. It is one more header of every Check, of about 60 bytes.
+	RequestID bool
 	// AccessLog is a file to log requests to as JSON, without their queries;
 	// "/dev/stdout" is standard output. Empty: none.
 	AccessLog string

@@ -68,6 +68,7 @@ func filterFlags(f *pflag.FlagSet, o *envoy.Options) {
 func headerFlags(f *pflag.FlagSet, o *envoy.Options) {
 	f.StringSliceVar(&o.KeyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key, as the service is told")
 	f.BoolVar(&o.Bearer, "key-bearer", false, "show Authorization to the service, as it is told")
+	f.BoolVar(&o.RequestID, "request-id", false, "show x-request-id to the service, so that its decision log and Envoy's access log can be joined")
 	identity := envoy.DefaultIdentity()
 	f.StringVar(&o.Identity.KeyID, "header-key-id", identity.KeyID, "header with the key's id, as the service is told")
 	f.StringVar(&o.Identity.KeyName, "header-key-name", identity.KeyName, "header with the key's name, as the service is told")
