@@ -88,9 +88,17 @@ corrupt: ## flipped bytes, stale and swapped pages, truncations
 restart: ## restart two instances in turn under load through the real Envoy
 	@TOKENKIT_REQUIRE=1 TOKENKIT_ROUNDS=$(call rounds,20000,200000) $(FIGURES) requests= $(LONG) -run 'TestRestart$$' ./cmd/tokenkit-authz
 
+.PHONY: scale
+scale: ## simulate 1 to 1,000 replicas that share the limits of 10,000,000 keys
+	@TOKENKIT_SCALE=$(call rounds,short,long) $(FIGURES) over_limit= $(LONG) -run 'TestScale$$' ./internal/scale
+
 .PHONY: openapi
 openapi: ## requests made from the served OpenAPI description, and every answer checked against it
 	@TOKENKIT_REQUIRE=1 TOKENKIT_CASES=$(call rounds,short,5000) $(FIGURES) cases= $(LONG) -run 'TestServedOpenAPI$$' ./cmd/tokenkit-authz
+
+.PHONY: attacks
+attacks: ## the attacks of docs/security.md, each by its test
+	@$(GO) run ./internal/attacks $(if $(SHORT),-short)
 
 .PHONY: demo
 demo: ## a protected route on this machine, to try
