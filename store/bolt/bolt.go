@@ -16,15 +16,14 @@ package bolt
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/store/records"
 )
 
 // ErrNewer says that a later version of the program wrote the file, or a
@@ -50,6 +49,9 @@ type Options struct {
 	OpenFile func(path string, flag int, perm os.FileMode) (*os.File, error)
 }
 
+// ExportOptions says what [Store.Export] writes.
+type ExportOptions = records.ExportOptions
+
 // DefaultAuditEvents is how many events the audit log keeps by default.
 const DefaultAuditEvents = 100_000
 
@@ -59,39 +61,14 @@ const (
 	fileVersion = 2
 )
 
-// The buckets. Numbers in them are big-endian, so that their order is that of
-// the bytes.
-const (
-	keysBucket     = "keys"             // key id: record
-	hashesBucket   = "key hashes"       // hash or previous hash of a key: key id
-	ownersBucket   = "keys by owner"    // user id and key id: nothing
-	lastUsedBucket = "keys last used"   // key id: Unix time in seconds
-	usersBucket    = "users"            // user id: record
-	loginsBucket   = "logins"           // user name or address: user id
-	sessionsBucket = "sessions"         // session id: record
-	signedInBucket = "sessions by user" // user id and session id: nothing
-	endsBucket     = "sessions by end"  // end and session id: nothing
-
-	invitationsBucket = "invitations" // invitation id: record
-	eventsBucket      = "audit log"   // event id: record
-)
-
-var (
-	firstBuckets = []string{
-		keysBucket, hashesBucket, ownersBucket, lastUsedBucket, usersBucket, loginsBucket,
-		sessionsBucket, signedInBucket, endsBucket,
-	}
-	addedBuckets = []string{invitationsBucket, eventsBucket}
-)
-
 func (o Options) file() boltfile.Options {
 	return boltfile.Options{
 		Kind:    fileKind,
 		Version: fileVersion,
-		Buckets: slices.Concat(firstBuckets, addedBuckets),
+		Buckets: records.Buckets(),
 		// The buckets that version 1 lacked are made empty.
 		Migrate:       func(*boltfile.Tx, uint32) error { return nil },
-		Ascending:     []string{keysBucket, lastUsedBucket, eventsBucket},
+		Ascending:     []string{records.KeysBucket, records.LastUsedBucket, records.EventsBucket},
 		LockTimeout:   o.LockTimeout,
 		CommitTimeout: o.CommitTimeout,
 		ReadOnly:      o.ReadOnly,
@@ -101,9 +78,8 @@ func (o Options) file() boltfile.Options {
 
 // Store is a [store.Store] in one file.
 type Store struct {
-	file   *boltfile.File
-	events uint64 // how many the audit log keeps
-	first  bool   // the file has version 1, and is only read
+	*records.Store
+	file *boltfile.File
 }
 
 var _ store.Store = (*Store)(nil)
@@ -112,26 +88,35 @@ var _ store.Store = (*Store)(nil)
 // brings one of an earlier version up to this one. A file that is only read
 // keeps its version.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
-	s := &Store{events: uint64(o.AuditEvents)}
+	kept := records.Options{AuditEvents: uint64(o.AuditEvents)}
 	if o.AuditEvents <= 0 {
-		s.events = DefaultAuditEvents
+		kept.AuditEvents = DefaultAuditEvents
 	}
 	options := o.file()
 	file, err := boltfile.Open(ctx, path, options)
 	if o.ReadOnly && errors.Is(err, boltfile.ErrOlder) {
-		s.first = true
-		options.Version, options.Buckets = 1, firstBuckets
+		kept.First = true
+		options.Version, options.Buckets = 1, records.FirstBuckets()
 		file, err = boltfile.Open(ctx, path, options)
 	}
 	if err != nil {
 		return nil, failed("opening store", err)
 	}
-	s.file = file
-	return s, nil
+	return &Store{Store: records.New(engine{file}, kept), file: file}, nil
 }
 
-// Close implements [store.Store].
-func (s *Store) Close() error { return failed("closing store", s.file.Close()) }
+// engine is a file in the terms of package records.
+type engine struct{ file *boltfile.File }
+
+func (e engine) View(ctx context.Context, fn func(records.Tx) error) error {
+	return translated(e.file.View(ctx, func(tx *boltfile.Tx) error { return fn(tx) }))
+}
+
+func (e engine) Update(ctx context.Context, fn func(records.Tx) error) error {
+	return translated(e.file.Update(ctx, func(tx *boltfile.Tx) error { return fn(tx) }))
+}
+
+func (e engine) Close() error { return translated(e.file.Close()) }
 
 // outcome is an error of the file that also is one of package store.
 type outcome struct {
@@ -141,9 +126,8 @@ type outcome struct {
 
 func (o outcome) Unwrap() []error { return []error{o.error, o.is} }
 
-// failed says what was being done when err happened, in the terms of package
-// store.
-func failed(doing string, err error) error {
+// translated returns an error of the file in the terms of package store.
+func translated(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -152,54 +136,19 @@ func failed(doing string, err error) error {
 		{boltfile.ErrUnavailable, store.ErrUnavailable},
 		{boltfile.ErrDamaged, store.ErrDamaged},
 		{boltfile.ErrClosed, store.ErrClosed},
+		{records.ErrNewer, ErrNewer},
 	} {
 		if errors.Is(err, is.from) {
 			err = outcome{err, is.to}
 		}
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return err
 }
 
-// damaged says that the records contradict each other or cannot be read.
-func damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", store.ErrDamaged, fmt.Errorf(format, args...))
-}
-
-// unreadable says which record could not be decoded.
-func unreadable(what string, id int64, err error) error {
-	if errors.Is(err, ErrNewer) {
-		return fmt.Errorf("%s %d: %w", what, id, err)
+// failed says what was being done when err happened.
+func failed(doing string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return damaged("%s %d: %w", what, id, err)
-}
-
-func idKey[ID ~int64](id ID) []byte { return appendID(make([]byte, 0, 8), id) }
-
-func appendID[ID ~int64](key []byte, id ID) []byte {
-	return binary.BigEndian.AppendUint64(key, uint64(id))
-}
-
-// idAt reads an id that stands at the end of an index's key or is its value.
-func idAt[ID ~int64](b []byte) (ID, error) {
-	if len(b) < 8 {
-		return 0, damaged("an index entry of %d bytes", len(b))
-	}
-	id := ID(binary.BigEndian.Uint64(b[len(b)-8:]))
-	if id <= 0 {
-		return 0, damaged("an index entry with an impossible id")
-	}
-	return id, nil
-}
-
-// nextID returns an id that no record of bucket ever had.
-func nextID[ID ~int64](tx *boltfile.Tx, bucket string) (ID, error) {
-	n, err := tx.NextSequence(bucket)
-	if err != nil {
-		return 0, err
-	}
-	id := ID(n)
-	if id <= 0 {
-		return 0, fmt.Errorf("%w: all ids of %s are used", store.ErrFull, bucket)
-	}
-	return id, nil
+	return fmt.Errorf("%s: %w", doing, translated(err))
 }

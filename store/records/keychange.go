@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -19,7 +18,7 @@ func (s *Store) CreateKey(ctx context.Context, key *apikey.Key, by store.Actor) 
 		return nil, failed("creating key", err)
 	}
 	by = by.Stored()
-	err = s.file.Update(ctx, func(tx *boltfile.Tx) error { return s.createKey(tx, created, by) })
+	err = s.engine.Update(ctx, func(tx Tx) error { return s.createKey(tx, created, by) })
 	if err != nil {
 		return nil, failed("creating key", err)
 	}
@@ -42,7 +41,7 @@ func (s *Store) CreateKeys(ctx context.Context, keys []*apikey.Key, by store.Act
 		}
 	}
 	by = by.Stored()
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		for i, key := range created {
 			if err := s.createKey(tx, key, by); err != nil {
 				return below(fmt.Sprintf("keys[%d]", i), err)
@@ -65,8 +64,8 @@ func newKey(key *apikey.Key) (*apikey.Key, error) {
 	return created, store.ValidateKey(created)
 }
 
-func (s *Store) createKey(tx *boltfile.Tx, key *apikey.Key, by store.Actor) error {
-	id, err := nextID[apikey.KeyID](tx, keysBucket)
+func (s *Store) createKey(tx Tx, key *apikey.Key, by store.Actor) error {
+	id, err := nextID[apikey.KeyID](tx, KeysBucket)
 	if err != nil {
 		return err
 	}
@@ -114,8 +113,8 @@ func newEntry(key *apikey.Key, record []byte) keyEntry {
 
 // insertKey puts a key and its index entries, or returns ErrNotFound or
 // ErrExists.
-func insertKey(tx *boltfile.Tx, entry keyEntry) error {
-	owner, err := tx.Get(usersBucket, idKey(entry.owner))
+func insertKey(tx Tx, entry keyEntry) error {
+	owner, err := tx.Get(UsersBucket, idKey(entry.owner))
 	if err != nil {
 		return err
 	}
@@ -123,14 +122,14 @@ func insertKey(tx *boltfile.Tx, entry keyEntry) error {
 		return &apikey.FieldError{Field: "owner", Err: store.ErrNotFound}
 	}
 	place := idKey(entry.id)
-	taken, err := tx.Get(keysBucket, place)
+	taken, err := tx.Get(KeysBucket, place)
 	if err != nil {
 		return err
 	}
 	if taken != nil {
 		return &apikey.FieldError{Field: "id", Err: store.ErrExists}
 	}
-	if err := tx.Put(keysBucket, place, entry.record); err != nil {
+	if err := tx.Put(KeysBucket, place, entry.record); err != nil {
 		return err
 	}
 	for _, hash := range entry.hashes {
@@ -143,7 +142,7 @@ func insertKey(tx *boltfile.Tx, entry keyEntry) error {
 			return err
 		}
 	}
-	return tx.Put(ownersBucket, appendID(idKey(entry.owner), entry.id), nil)
+	return tx.Put(OwnersBucket, appendID(idKey(entry.owner), entry.id), nil)
 }
 
 // hashesOf returns the hashes by which a key is found.
@@ -155,22 +154,22 @@ func hashesOf(key *apikey.Key) []apikey.Hash {
 }
 
 // putHash makes a hash lead to a key, or returns ErrExists.
-func putHash(tx *boltfile.Tx, hash apikey.Hash, place []byte) error {
-	taken, err := tx.Get(hashesBucket, hash[:])
+func putHash(tx Tx, hash apikey.Hash, place []byte) error {
+	taken, err := tx.Get(HashesBucket, hash[:])
 	if err != nil {
 		return err
 	}
 	if taken != nil {
 		return &apikey.FieldError{Field: "hash", Err: store.ErrExists}
 	}
-	return tx.Put(hashesBucket, hash[:], place)
+	return tx.Put(HashesBucket, hash[:], place)
 }
 
 // UpdateKey implements [store.Keys].
 func (s *Store) UpdateKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID, change func(*apikey.Key) error, by store.Actor) (*apikey.Key, error) {
 	by = by.Stored()
 	var updated *apikey.Key
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		before, err := loadKeyOf(tx, owner, id)
 		if err != nil {
 			return err
@@ -195,9 +194,9 @@ func (s *Store) UpdateKey(ctx context.Context, owner apikey.UserID, id apikey.Ke
 }
 
 // replaceKey puts a key in the place of what it was.
-func replaceKey(tx *boltfile.Tx, before, after *apikey.Key) error {
+func replaceKey(tx Tx, before, after *apikey.Key) error {
 	place := idKey(after.ID)
-	old, err := tx.Get(keysBucket, place)
+	old, err := tx.Get(KeysBucket, place)
 	if err != nil {
 		return err
 	}
@@ -210,7 +209,7 @@ func replaceKey(tx *boltfile.Tx, before, after *apikey.Key) error {
 		if slices.Contains(has, hash) {
 			continue
 		}
-		if err := tx.Delete(hashesBucket, hash[:]); err != nil {
+		if err := tx.Delete(HashesBucket, hash[:]); err != nil {
 			return err
 		}
 	}
@@ -222,14 +221,14 @@ func replaceKey(tx *boltfile.Tx, before, after *apikey.Key) error {
 			return err
 		}
 	}
-	return tx.Put(keysBucket, place, record)
+	return tx.Put(KeysBucket, place, record)
 }
 
 // DeleteKey implements [store.Keys].
 func (s *Store) DeleteKey(ctx context.Context, owner apikey.UserID, id apikey.KeyID, by store.Actor) (*apikey.Key, error) {
 	by = by.Stored()
 	var deleted *apikey.Key
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.Update(ctx, func(tx Tx) (err error) {
 		deleted, err = s.deleteKey(tx, owner, id, by)
 		return err
 	})
@@ -249,7 +248,7 @@ func (s *Store) DeleteKeys(ctx context.Context, owner apikey.UserID, ids []apike
 	}
 	by, ids = by.Stored(), slices.Clone(ids)
 	deleted := make([]*apikey.Key, len(ids))
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.Update(ctx, func(tx Tx) (err error) {
 		for i, id := range ids {
 			deleted[i], err = s.deleteKey(tx, owner, id, by)
 			if errors.Is(err, store.ErrNotFound) {
@@ -267,21 +266,21 @@ func (s *Store) DeleteKeys(ctx context.Context, owner apikey.UserID, ids []apike
 	return deleted, nil
 }
 
-func (s *Store) deleteKey(tx *boltfile.Tx, owner apikey.UserID, id apikey.KeyID, by store.Actor) (*apikey.Key, error) {
+func (s *Store) deleteKey(tx Tx, owner apikey.UserID, id apikey.KeyID, by store.Actor) (*apikey.Key, error) {
 	key, err := loadKeyOf(tx, owner, id)
 	if err != nil {
 		return nil, err
 	}
 	for _, hash := range hashesOf(key) {
-		if err := tx.Delete(hashesBucket, hash[:]); err != nil {
+		if err := tx.Delete(HashesBucket, hash[:]); err != nil {
 			return nil, err
 		}
 	}
 	place := idKey(id)
-	if err := tx.Delete(ownersBucket, appendID(idKey(key.Owner), id)); err != nil {
+	if err := tx.Delete(OwnersBucket, appendID(idKey(key.Owner), id)); err != nil {
 		return nil, err
 	}
-	for _, bucket := range []string{lastUsedBucket, keysBucket} {
+	for _, bucket := range []string{LastUsedBucket, KeysBucket} {
 		if err := tx.Delete(bucket, place); err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -21,7 +20,7 @@ type ExportOptions struct {
 // lines, while the store is in use. Of keys it has the hashes of their secrets,
 // which are not secret; sessions it leaves out. [Store.Import] reads it.
 func (s *Store) Export(ctx context.Context, w io.Writer, o ExportOptions) error {
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.View(ctx, func(tx Tx) error {
 		export := store.NewExportWriter(w, o.PasswordHashes)
 		if err := eachUser(ctx, tx, export.User); err != nil {
 			return err
@@ -34,11 +33,11 @@ func (s *Store) Export(ctx context.Context, w io.Writer, o ExportOptions) error 
 			bucket string
 			set    func(uint64)
 		}{
-			{usersBucket, func(n uint64) { last.User = apikey.UserID(n) }},
-			{keysBucket, func(n uint64) { last.Key = apikey.KeyID(n) }},
-			{eventsBucket, func(n uint64) { last.Event = n }},
+			{UsersBucket, func(n uint64) { last.User = apikey.UserID(n) }},
+			{KeysBucket, func(n uint64) { last.Key = apikey.KeyID(n) }},
+			{EventsBucket, func(n uint64) { last.Event = n }},
 		} {
-			if s.first && of.bucket == eventsBucket {
+			if s.first && of.bucket == EventsBucket {
 				return export.Close(last)
 			}
 			n, err := tx.Sequence(of.bucket)
@@ -63,8 +62,8 @@ func (s *Store) Export(ctx context.Context, w io.Writer, o ExportOptions) error 
 // names the first line that is to blame and its field. No id of the export's
 // store is given again. Last comes an event of the import itself.
 //
-// All that is read is held in memory, about 1 KiB a key, and
-// [Options.CommitTimeout] must allow for the size.
+// All that is read is held in memory, about 1 KiB a key, and the engine must
+// allow for a change of that size.
 func (s *Store) Import(ctx context.Context, r io.Reader, by store.Actor) (store.ExportEnd, error) {
 	by = by.Stored()
 	var batch importBatch
@@ -79,13 +78,13 @@ func (s *Store) Import(ctx context.Context, r io.Reader, by store.Actor) (store.
 		},
 		Invitation: func(line int, invitation *store.Invitation) error {
 			batch.others = append(batch.others, recordLine{
-				line: line, bucket: invitationsBucket, field: "invitation.hash", place: invitation.ID[:], record: encodeInvitation(invitation),
+				line: line, bucket: InvitationsBucket, field: "invitation.hash", place: invitation.ID[:], record: encodeInvitation(invitation),
 			})
 			return ctx.Err()
 		},
 		Event: func(line int, event *store.Event) error {
 			batch.others = append(batch.others, recordLine{
-				line: line, bucket: eventsBucket, field: "event.id", place: idKey(int64(event.ID)), record: encodeEvent(event),
+				line: line, bucket: EventsBucket, field: "event.id", place: idKey(int64(event.ID)), record: encodeEvent(event),
 			})
 			return ctx.Err()
 		},
@@ -93,8 +92,8 @@ func (s *Store) Import(ctx context.Context, r io.Reader, by store.Actor) (store.
 	if err != nil {
 		return store.ExportEnd{}, failed("importing", err)
 	}
-	err = s.file.Update(ctx, func(tx *boltfile.Tx) error {
-		batch.ctx, batch.tx = ctx, tx
+	err = s.engine.Update(ctx, func(tx Tx) error {
+		batch.begin(ctx, tx)
 		batch.insertUsers()
 		batch.insertKeys()
 		batch.insertOthers()
@@ -102,7 +101,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, by store.Actor) (store.
 			return batch.err
 		}
 		for bucket, last := range map[string]uint64{
-			usersBucket: uint64(end.LastUserID), keysBucket: uint64(end.LastKeyID), eventsBucket: end.LastEventID,
+			UsersBucket: uint64(end.LastUserID), KeysBucket: uint64(end.LastKeyID), EventsBucket: end.LastEventID,
 		} {
 			if err := tx.SetSequence(bucket, last); err != nil {
 				return err

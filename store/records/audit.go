@@ -1,10 +1,9 @@
-package bolt
+package records
 
 import (
 	"context"
 	"errors"
 
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -14,25 +13,28 @@ const pruneStep = 64
 
 // note appends an event to the audit log. It is part of the change that the
 // event tells of.
-func (s *Store) note(tx *boltfile.Tx, event *store.Event) error {
-	id, err := nextID[int64](tx, eventsBucket)
+func (s *Store) note(tx Tx, event *store.Event) error {
+	id, err := nextID[int64](tx, EventsBucket)
 	if err != nil {
 		return err
 	}
-	if err := tx.Put(eventsBucket, idKey(id), encodeEvent(event)); err != nil {
+	if err := tx.Put(EventsBucket, idKey(id), encodeEvent(event)); err != nil {
 		return err
 	}
-	count, err := tx.Count(eventsBucket)
+	if s.events == 0 {
+		return nil
+	}
+	count, err := tx.Count(EventsBucket)
 	if err != nil || count <= s.events {
 		return err
 	}
 	excess := min(count-s.events, pruneStep)
-	err = tx.Scan(eventsBucket, nil, func(place, _ []byte) error {
+	err = tx.Scan(EventsBucket, nil, func(place, _ []byte) error {
 		if excess == 0 {
 			return errStop
 		}
 		excess--
-		return tx.Delete(eventsBucket, place)
+		return tx.Delete(EventsBucket, place)
 	})
 	if errors.Is(err, errStop) {
 		return nil
@@ -50,7 +52,7 @@ func (s *Store) AppendEvent(ctx context.Context, event *store.Event) error {
 		return failed("noting an event", err)
 	}
 	kept := event.Stored()
-	return failed("noting an event", s.file.Update(ctx, func(tx *boltfile.Tx) error { return s.note(tx, kept) }))
+	return failed("noting an event", s.engine.Update(ctx, func(tx Tx) error { return s.note(tx, kept) }))
 }
 
 // ListEvents implements [store.Audit]. It reads backwards from the newest
@@ -58,7 +60,7 @@ func (s *Store) AppendEvent(ctx context.Context, event *store.Event) error {
 // reads the whole log.
 func (s *Store) ListEvents(ctx context.Context, filter store.EventFilter) ([]*store.Event, error) {
 	var events []*store.Event
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.View(ctx, func(tx Tx) error {
 		if s.first {
 			return nil
 		}
@@ -89,12 +91,12 @@ func (s *Store) ListEvents(ctx context.Context, filter store.EventFilter) ([]*st
 // eachEventBackwards calls fn with the records of events below an id, or with all where it
 // is zero, by descending id. Ids follow each other but for what is older than
 // all events, so going down by one finds each.
-func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn func(id uint64, record []byte) error) error {
+func eachEventBackwards(ctx context.Context, tx Tx, before uint64, fn func(id uint64, record []byte) error) error {
 	oldest, found, err := oldestEvent(tx)
 	if err != nil || !found {
 		return err
 	}
-	last, err := tx.Sequence(eventsBucket)
+	last, err := tx.Sequence(EventsBucket)
 	if err != nil {
 		return err
 	}
@@ -105,7 +107,7 @@ func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn 
 		if id%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		record, err := tx.Get(eventsBucket, idKey(int64(id)))
+		record, err := tx.Get(EventsBucket, idKey(int64(id)))
 		if err != nil {
 			return err
 		}
@@ -119,8 +121,8 @@ func eachEventBackwards(ctx context.Context, tx *boltfile.Tx, before uint64, fn 
 	return nil
 }
 
-func oldestEvent(tx *boltfile.Tx) (id uint64, found bool, err error) {
-	err = tx.Scan(eventsBucket, nil, func(place, _ []byte) error {
+func oldestEvent(tx Tx) (id uint64, found bool, err error) {
+	err = tx.Scan(EventsBucket, nil, func(place, _ []byte) error {
 		oldest, err := idAt[int64](place)
 		if err != nil {
 			return err
@@ -144,8 +146,8 @@ func eventOf(id uint64, record []byte) (*store.Event, error) {
 }
 
 // eachEvent calls fn with all events by ascending id.
-func eachEvent(ctx context.Context, tx *boltfile.Tx, fn func(*store.Event) error) error {
-	return scan(ctx, tx, eventsBucket, nil, func(place, record []byte) error {
+func eachEvent(ctx context.Context, tx Tx, fn func(*store.Event) error) error {
+	return scan(ctx, tx, EventsBucket, nil, func(place, record []byte) error {
 		id, err := idAt[int64](place)
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -14,7 +13,7 @@ import (
 func (s *Store) UpdateUser(ctx context.Context, id apikey.UserID, change func(*store.User) error, by store.Actor) (*store.User, error) {
 	by = by.Stored()
 	var updated *store.User
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		before, err := loadUser(tx, id)
 		if err != nil {
 			return err
@@ -44,7 +43,7 @@ func (s *Store) UpdateUser(ctx context.Context, id apikey.UserID, change func(*s
 }
 
 // anotherOwner returns ErrLastOwner unless an owner other than id exists.
-func anotherOwner(ctx context.Context, tx *boltfile.Tx, id apikey.UserID) error {
+func anotherOwner(ctx context.Context, tx Tx, id apikey.UserID) error {
 	found := false
 	err := eachUser(ctx, tx, func(user *store.User) error {
 		found = found || user.Role == store.RoleOwner && user.ID != id
@@ -57,9 +56,9 @@ func anotherOwner(ctx context.Context, tx *boltfile.Tx, id apikey.UserID) error 
 }
 
 // replaceUser puts a user's address and role in the place of what they were.
-func replaceUser(tx *boltfile.Tx, before, after *store.User) error {
+func replaceUser(tx Tx, before, after *store.User) error {
 	place := idKey(after.ID)
-	record, err := tx.Get(usersBucket, place)
+	record, err := tx.Get(UsersBucket, place)
 	if err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ func replaceUser(tx *boltfile.Tx, before, after *store.User) error {
 		if slices.Contains(has, login) {
 			continue
 		}
-		if err := tx.Delete(loginsBucket, []byte(login.text)); err != nil {
+		if err := tx.Delete(LoginsBucket, []byte(login.text)); err != nil {
 			return err
 		}
 	}
@@ -90,14 +89,14 @@ func replaceUser(tx *boltfile.Tx, before, after *store.User) error {
 			return err
 		}
 	}
-	return tx.Put(usersBucket, place, record)
+	return tx.Put(UsersBucket, place, record)
 }
 
 // DeleteUser implements [store.Users].
 func (s *Store) DeleteUser(ctx context.Context, id apikey.UserID, by store.Actor) (*store.User, error) {
 	by = by.Stored()
 	var deleted *store.User
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.Update(ctx, func(tx Tx) (err error) {
 		if deleted, err = loadUser(tx, id); err != nil {
 			return err
 		}
@@ -107,7 +106,7 @@ func (s *Store) DeleteUser(ctx context.Context, id apikey.UserID, by store.Actor
 			}
 		}
 		place := idKey(id)
-		err = tx.Scan(ownersBucket, place, func(_, _ []byte) error { return store.ErrInUse })
+		err = tx.Scan(OwnersBucket, place, func(_, _ []byte) error { return store.ErrInUse })
 		if err != nil {
 			return err
 		}
@@ -115,11 +114,11 @@ func (s *Store) DeleteUser(ctx context.Context, id apikey.UserID, by store.Actor
 			return err
 		}
 		for _, login := range loginsOf(deleted) {
-			if err := tx.Delete(loginsBucket, []byte(login.text)); err != nil {
+			if err := tx.Delete(LoginsBucket, []byte(login.text)); err != nil {
 				return err
 			}
 		}
-		if err := tx.Delete(usersBucket, place); err != nil {
+		if err := tx.Delete(UsersBucket, place); err != nil {
 			return err
 		}
 		return s.note(tx, store.UserEvent(store.ActionDeleteUser, deleted, nil, by))
@@ -133,7 +132,7 @@ func (s *Store) DeleteUser(ctx context.Context, id apikey.UserID, by store.Actor
 // SetPasswordHash implements [store.Users].
 func (s *Store) SetPasswordHash(ctx context.Context, id apikey.UserID, old, hash string, keep *store.SessionID, by store.Actor) error {
 	by, keep = by.Stored(), clone(keep)
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		user, err := loadUser(tx, id)
 		if err != nil {
 			return err
@@ -142,7 +141,7 @@ func (s *Store) SetPasswordHash(ctx context.Context, id apikey.UserID, old, hash
 			return store.ErrConflict
 		}
 		place := idKey(id)
-		record, err := tx.Get(usersBucket, place)
+		record, err := tx.Get(UsersBucket, place)
 		if err != nil {
 			return err
 		}
@@ -150,7 +149,7 @@ func (s *Store) SetPasswordHash(ctx context.Context, id apikey.UserID, old, hash
 		if err != nil {
 			return unreadable("user", int64(id), err)
 		}
-		if err := tx.Put(usersBucket, place, changed); err != nil {
+		if err := tx.Put(UsersBucket, place, changed); err != nil {
 			return err
 		}
 		ended, kept, err := endSessions(tx, id, keep)

@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -19,8 +18,10 @@ func (s *Store) CreateUser(ctx context.Context, user *store.User, by store.Actor
 	if err := user.Validate(); err != nil {
 		return nil, failed("creating user", err)
 	}
-	created, by := store.StoredUser(user), by.Stored()
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	stored, by := store.StoredUser(user), by.Stored()
+	var created *store.User
+	err := s.engine.Update(ctx, func(tx Tx) error {
+		created = clone(stored)
 		if err := createUser(tx, created); err != nil {
 			return err
 		}
@@ -34,31 +35,31 @@ func (s *Store) CreateUser(ctx context.Context, user *store.User, by store.Actor
 
 // createUser puts a user under a new id. The first one is an owner: nobody
 // could make one otherwise.
-func createUser(tx *boltfile.Tx, user *store.User) error {
-	count, err := tx.Count(usersBucket)
+func createUser(tx Tx, user *store.User) error {
+	count, err := tx.Count(UsersBucket)
 	if err != nil {
 		return err
 	}
 	if count == 0 {
 		user.Role = store.RoleOwner
 	}
-	if user.ID, err = nextID[apikey.UserID](tx, usersBucket); err != nil {
+	if user.ID, err = nextID[apikey.UserID](tx, UsersBucket); err != nil {
 		return err
 	}
 	return insertUser(tx, user, encodeUser(user))
 }
 
 // insertUser puts a user that has its id, and its logins, or returns ErrExists.
-func insertUser(tx *boltfile.Tx, user *store.User, record []byte) error {
+func insertUser(tx Tx, user *store.User, record []byte) error {
 	place := idKey(user.ID)
-	taken, err := tx.Get(usersBucket, place)
+	taken, err := tx.Get(UsersBucket, place)
 	if err != nil {
 		return err
 	}
 	if taken != nil {
 		return &apikey.FieldError{Field: "id", Err: store.ErrExists}
 	}
-	if err := tx.Put(usersBucket, place, record); err != nil {
+	if err := tx.Put(UsersBucket, place, record); err != nil {
 		return err
 	}
 	for _, login := range loginsOf(user) {
@@ -70,16 +71,16 @@ func insertUser(tx *boltfile.Tx, user *store.User, record []byte) error {
 }
 
 // putLogin makes a login lead to a user, or returns ErrExists.
-func putLogin(tx *boltfile.Tx, login login, place []byte) error {
+func putLogin(tx Tx, login login, place []byte) error {
 	if err := loginFree(tx, login); err != nil {
 		return err
 	}
-	return tx.Put(loginsBucket, []byte(login.text), place)
+	return tx.Put(LoginsBucket, []byte(login.text), place)
 }
 
 // loginFree returns ErrExists where a login is a user's.
-func loginFree(tx *boltfile.Tx, login login) error {
-	taken, err := tx.Get(loginsBucket, []byte(login.text))
+func loginFree(tx Tx, login login) error {
+	taken, err := tx.Get(LoginsBucket, []byte(login.text))
 	if err == nil && taken != nil {
 		err = &apikey.FieldError{Field: login.field, Err: store.ErrExists}
 	}
@@ -100,8 +101,8 @@ func loginsOf(user *store.User) []login {
 // FindUser implements [store.Users].
 func (s *Store) FindUser(ctx context.Context, nameOrEmail string) (*store.User, error) {
 	var user *store.User
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
-		entry, err := tx.Get(loginsBucket, []byte(nameOrEmail))
+	err := s.engine.View(ctx, func(tx Tx) error {
+		entry, err := tx.Get(LoginsBucket, []byte(nameOrEmail))
 		if err != nil {
 			return err
 		}
@@ -128,8 +129,8 @@ func (s *Store) FindUser(ctx context.Context, nameOrEmail string) (*store.User, 
 }
 
 // loadUser reads a user, or returns ErrNotFound.
-func loadUser(tx *boltfile.Tx, id apikey.UserID) (*store.User, error) {
-	record, err := tx.Get(usersBucket, idKey(id))
+func loadUser(tx Tx, id apikey.UserID) (*store.User, error) {
+	record, err := tx.Get(UsersBucket, idKey(id))
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func loadUser(tx *boltfile.Tx, id apikey.UserID) (*store.User, error) {
 // User implements [store.Users].
 func (s *Store) User(ctx context.Context, id apikey.UserID) (*store.User, error) {
 	var user *store.User
-	err := s.file.View(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.View(ctx, func(tx Tx) (err error) {
 		user, err = loadUser(tx, id)
 		return err
 	})
@@ -160,7 +161,7 @@ func (s *Store) User(ctx context.Context, id apikey.UserID) (*store.User, error)
 // ListUsers implements [store.Users].
 func (s *Store) ListUsers(ctx context.Context) ([]*store.User, error) {
 	var users []*store.User
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.View(ctx, func(tx Tx) error {
 		return eachUser(ctx, tx, func(user *store.User) error {
 			users = append(users, user)
 			return nil
@@ -173,8 +174,8 @@ func (s *Store) ListUsers(ctx context.Context) ([]*store.User, error) {
 }
 
 // eachUser calls fn with all users by ascending id.
-func eachUser(ctx context.Context, tx *boltfile.Tx, fn func(*store.User) error) error {
-	return scan(ctx, tx, usersBucket, nil, func(place, _ []byte) error {
+func eachUser(ctx context.Context, tx Tx, fn func(*store.User) error) error {
+	return scan(ctx, tx, UsersBucket, nil, func(place, _ []byte) error {
 		id, err := idAt[apikey.UserID](place)
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"bytes"
@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -20,25 +19,25 @@ import (
 func (s *Store) CreateSession(ctx context.Context, session *store.Session, by store.Actor) error {
 	created, by := session.Stored(), by.Stored()
 	record := encodeSession(created)
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		user, err := loadUser(tx, created.User)
 		if err != nil {
 			return fmt.Errorf("user %d: %w", created.User, err)
 		}
-		taken, err := tx.Get(sessionsBucket, created.ID[:])
+		taken, err := tx.Get(SessionsBucket, created.ID[:])
 		if err != nil {
 			return err
 		}
 		if taken != nil {
 			return store.ErrExists
 		}
-		if err := tx.Put(sessionsBucket, created.ID[:], record); err != nil {
+		if err := tx.Put(SessionsBucket, created.ID[:], record); err != nil {
 			return err
 		}
-		if err := tx.Put(signedInBucket, append(idKey(created.User), created.ID[:]...), nil); err != nil {
+		if err := tx.Put(SignedInBucket, append(idKey(created.User), created.ID[:]...), nil); err != nil {
 			return err
 		}
-		if err := tx.Put(endsBucket, append(endKey(created.ExpiresAt), created.ID[:]...), nil); err != nil {
+		if err := tx.Put(EndsBucket, append(endKey(created.ExpiresAt), created.ID[:]...), nil); err != nil {
 			return err
 		}
 		return s.note(tx, store.SessionEvent(store.ActionLogin, user, nil, created, by))
@@ -71,7 +70,7 @@ func sessionAt(entry []byte) (store.SessionID, error) {
 // FindSession implements [store.Sessions].
 func (s *Store) FindSession(ctx context.Context, id store.SessionID) (*store.Session, error) {
 	var session *store.Session
-	err := s.file.View(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.View(ctx, func(tx Tx) (err error) {
 		session, err = loadSession(tx, id)
 		return err
 	})
@@ -82,8 +81,8 @@ func (s *Store) FindSession(ctx context.Context, id store.SessionID) (*store.Ses
 }
 
 // loadSession reads a session, or returns ErrNotFound.
-func loadSession(tx *boltfile.Tx, id store.SessionID) (*store.Session, error) {
-	record, err := tx.Get(sessionsBucket, id[:])
+func loadSession(tx Tx, id store.SessionID) (*store.Session, error) {
+	record, err := tx.Get(SessionsBucket, id[:])
 	if err != nil {
 		return nil, err
 	}
@@ -104,12 +103,12 @@ func loadSession(tx *boltfile.Tx, id store.SessionID) (*store.Session, error) {
 // ListSessions implements [store.Sessions].
 func (s *Store) ListSessions(ctx context.Context, user apikey.UserID) ([]*store.Session, error) {
 	var sessions []*store.Session
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.View(ctx, func(tx Tx) error {
 		var prefix []byte
 		if user != 0 {
 			prefix = idKey(user)
 		}
-		return scan(ctx, tx, signedInBucket, prefix, func(entry, _ []byte) error {
+		return scan(ctx, tx, SignedInBucket, prefix, func(entry, _ []byte) error {
 			id, err := sessionAt(entry)
 			if err != nil {
 				return err
@@ -134,7 +133,7 @@ func (s *Store) ListSessions(ctx context.Context, user apikey.UserID) ([]*store.
 // DeleteSession implements [store.Sessions].
 func (s *Store) DeleteSession(ctx context.Context, id store.SessionID, by store.Actor) error {
 	by = by.Stored()
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		session, err := loadSession(tx, id)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
@@ -161,7 +160,7 @@ func (s *Store) DeleteSession(ctx context.Context, id store.SessionID, by store.
 func (s *Store) DeleteSessions(ctx context.Context, user apikey.UserID, keep *store.SessionID, by store.Actor) (int, error) {
 	by, keep = by.Stored(), clone(keep)
 	ended := 0
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		of, err := loadUser(tx, user)
 		if err != nil {
 			return err
@@ -179,8 +178,8 @@ func (s *Store) DeleteSessions(ctx context.Context, user apikey.UserID, keep *st
 }
 
 // endSessions removes the sessions of a user but one, and counts them.
-func endSessions(tx *boltfile.Tx, user apikey.UserID, keep *store.SessionID) (ended, kept int, err error) {
-	err = tx.Scan(signedInBucket, idKey(user), func(entry, _ []byte) error {
+func endSessions(tx Tx, user apikey.UserID, keep *store.SessionID) (ended, kept int, err error) {
+	err = tx.Scan(SignedInBucket, idKey(user), func(entry, _ []byte) error {
 		if id, err := sessionAt(entry); err == nil && keep != nil && id == *keep {
 			kept++
 			return nil
@@ -194,7 +193,7 @@ func endSessions(tx *boltfile.Tx, user apikey.UserID, keep *store.SessionID) (en
 // TouchSessions implements [store.Sessions].
 func (s *Store) TouchSessions(ctx context.Context, seen map[store.SessionID]time.Time) error {
 	seen = maps.Clone(seen) // a change may still be made after ctx is done
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		for id, at := range seen {
 			session, err := loadSession(tx, id)
 			at = time.Unix(at.Unix(), 0).UTC()
@@ -204,7 +203,7 @@ func (s *Store) TouchSessions(ctx context.Context, seen map[store.SessionID]time
 			if err != nil {
 				return err
 			}
-			record, err := tx.Get(sessionsBucket, id[:])
+			record, err := tx.Get(SessionsBucket, id[:])
 			if err != nil {
 				return err
 			}
@@ -215,7 +214,7 @@ func (s *Store) TouchSessions(ctx context.Context, seen map[store.SessionID]time
 			if err != nil {
 				return damaged("a session: %w", err)
 			}
-			if err := tx.Put(sessionsBucket, id[:], record); err != nil {
+			if err := tx.Put(SessionsBucket, id[:], record); err != nil {
 				return err
 			}
 		}
@@ -226,22 +225,22 @@ func (s *Store) TouchSessions(ctx context.Context, seen map[store.SessionID]time
 
 // removeSession removes a session and its index entries, or returns
 // ErrNotFound.
-func removeSession(tx *boltfile.Tx, id store.SessionID) error {
+func removeSession(tx Tx, id store.SessionID) error {
 	session, err := loadSession(tx, id)
 	if err != nil {
 		return err
 	}
-	if err := tx.Delete(signedInBucket, append(idKey(session.User), id[:]...)); err != nil {
+	if err := tx.Delete(SignedInBucket, append(idKey(session.User), id[:]...)); err != nil {
 		return err
 	}
-	if err := tx.Delete(endsBucket, append(endKey(session.ExpiresAt), id[:]...)); err != nil {
+	if err := tx.Delete(EndsBucket, append(endKey(session.ExpiresAt), id[:]...)); err != nil {
 		return err
 	}
-	return tx.Delete(sessionsBucket, id[:])
+	return tx.Delete(SessionsBucket, id[:])
 }
 
 // removeIndexed removes the session that an index entry names.
-func removeIndexed(tx *boltfile.Tx, entry []byte) error {
+func removeIndexed(tx Tx, entry []byte) error {
 	id, err := sessionAt(entry)
 	if err != nil {
 		return err
@@ -258,23 +257,28 @@ var errStop = errors.New("enough")
 
 // DeleteExpiredSessions implements [store.Sessions].
 func (s *Store) DeleteExpiredSessions(ctx context.Context, now time.Time) (int, error) {
-	n := 0
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
-		n = 0 // a change may be tried more than once
-		err := scan(ctx, tx, endsBucket, nil, func(entry, _ []byte) error {
-			if len(entry) >= 8 && !endAt(entry).Before(now) {
-				return errStop
+	total := 0
+	for {
+		n := 0
+		err := s.engine.Update(ctx, func(tx Tx) error {
+			n = 0
+			err := scan(ctx, tx, EndsBucket, nil, func(entry, _ []byte) error {
+				if len(entry) >= 8 && !endAt(entry).Before(now) || s.expire > 0 && n == s.expire {
+					return errStop
+				}
+				n++
+				return removeIndexed(tx, entry)
+			})
+			if errors.Is(err, errStop) {
+				return nil
 			}
-			n++
-			return removeIndexed(tx, entry)
+			return err
 		})
-		if errors.Is(err, errStop) {
-			return nil
+		if err != nil {
+			return 0, failed("deleting expired sessions", err)
 		}
-		return err
-	})
-	if err != nil {
-		return 0, failed("deleting expired sessions", err)
+		if total += n; n == 0 || n != s.expire {
+			return total, nil
+		}
 	}
-	return n, nil
 }

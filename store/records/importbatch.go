@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -39,11 +38,16 @@ type importBatch struct {
 	others []recordLine
 
 	ctx  context.Context
-	tx   *boltfile.Tx
+	tx   Tx
 	done int
 
 	err  error // that of the first line to blame, or one that is no line's
 	line int   // 0: none, or no line's
+}
+
+// begin starts anew in a transaction.
+func (b *importBatch) begin(ctx context.Context, tx Tx) {
+	b.ctx, b.tx, b.done, b.err, b.line = ctx, tx, 0, nil, 0
 }
 
 // blame keeps an error of a line unless an earlier one is to blame already.
@@ -89,7 +93,7 @@ func (b *importBatch) insertUsers() {
 	var logins []entry
 	for _, u := range b.users {
 		place := idKey(u.user.ID)
-		if !b.put(u.line, "user.id", usersBucket, place, encodeUser(u.user)) {
+		if !b.put(u.line, "user.id", UsersBucket, place, encodeUser(u.user)) {
 			return
 		}
 		for _, login := range loginsOf(u.user) {
@@ -100,7 +104,7 @@ func (b *importBatch) insertUsers() {
 		return cmp.Or(cmp.Compare(x.login.text, y.login.text), cmp.Compare(x.line, y.line))
 	})
 	for _, e := range logins {
-		if !b.put(e.line, "user."+e.login.field, loginsBucket, []byte(e.login.text), e.place) {
+		if !b.put(e.line, "user."+e.login.field, LoginsBucket, []byte(e.login.text), e.place) {
 			return
 		}
 	}
@@ -123,21 +127,21 @@ func (b *importBatch) insertKeys() {
 	}
 	slices.SortFunc(hashes, func(x, y entry) int { return cmp.Or(bytes.Compare(x.hash[:], y.hash[:]), cmp.Compare(x.line, y.line)) })
 	for i := range hashes {
-		if e := &hashes[i]; !b.put(e.line, "key.hash", hashesBucket, e.hash[:], idKey(e.id)) {
+		if e := &hashes[i]; !b.put(e.line, "key.hash", HashesBucket, e.hash[:], idKey(e.id)) {
 			return
 		}
 	}
 	b.sortKeys(func(x, y *keyEntry) int { return cmp.Compare(x.id, y.id) })
 	for i := range b.keys {
 		e, line := &b.keys[i].entry, b.keys[i].line
-		owner, err := b.tx.Get(usersBucket, idKey(e.owner))
+		owner, err := b.tx.Get(UsersBucket, idKey(e.owner))
 		if b.fatal(err) {
 			return
 		}
 		if owner == nil {
 			b.blame(line, &apikey.FieldError{Field: "key.owner", Err: store.ErrNotFound})
 		}
-		if !b.put(line, "key.id", keysBucket, idKey(e.id), e.record) {
+		if !b.put(line, "key.id", KeysBucket, idKey(e.id), e.record) {
 			return
 		}
 		if e.used && b.fatal(putLastUsed(b.tx, idKey(e.id), e.lastUsed)) {
@@ -146,7 +150,7 @@ func (b *importBatch) insertKeys() {
 	}
 	b.sortKeys(func(x, y *keyEntry) int { return cmp.Or(cmp.Compare(x.owner, y.owner), cmp.Compare(x.id, y.id)) })
 	for i := range b.keys {
-		if e := &b.keys[i].entry; !b.put(b.keys[i].line, "key.id", ownersBucket, appendID(idKey(e.owner), e.id), nil) {
+		if e := &b.keys[i].entry; !b.put(b.keys[i].line, "key.id", OwnersBucket, appendID(idKey(e.owner), e.id), nil) {
 			return
 		}
 	}

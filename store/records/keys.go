@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"cmp"
@@ -10,15 +10,14 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
 // FindKey implements [store.Keys].
 func (s *Store) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, error) {
 	var key *apikey.Key
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
-		entry, err := tx.Get(hashesBucket, hash[:])
+	err := s.engine.View(ctx, func(tx Tx) error {
+		entry, err := tx.Get(HashesBucket, hash[:])
 		if err != nil {
 			return err
 		}
@@ -47,7 +46,7 @@ func (s *Store) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, err
 // Key implements [store.Keys].
 func (s *Store) Key(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
 	var key *apikey.Key
-	err := s.file.View(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.View(ctx, func(tx Tx) (err error) {
 		key, err = loadKeyOf(tx, owner, id)
 		return err
 	})
@@ -59,7 +58,7 @@ func (s *Store) Key(ctx context.Context, owner apikey.UserID, id apikey.KeyID) (
 
 // loadKeyOf reads a key of owner, or of anybody where owner is zero, or returns
 // ErrNotFound.
-func loadKeyOf(tx *boltfile.Tx, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
+func loadKeyOf(tx Tx, owner apikey.UserID, id apikey.KeyID) (*apikey.Key, error) {
 	key, err := loadKey(tx, id)
 	if err == nil && owner != 0 && key.Owner != owner {
 		return nil, store.ErrNotFound
@@ -68,9 +67,9 @@ func loadKeyOf(tx *boltfile.Tx, owner apikey.UserID, id apikey.KeyID) (*apikey.K
 }
 
 // loadKey reads a key, or returns ErrNotFound.
-func loadKey(tx *boltfile.Tx, id apikey.KeyID) (*apikey.Key, error) {
+func loadKey(tx Tx, id apikey.KeyID) (*apikey.Key, error) {
 	place := idKey(id)
-	record, err := tx.Get(keysBucket, place)
+	record, err := tx.Get(KeysBucket, place)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +80,7 @@ func loadKey(tx *boltfile.Tx, id apikey.KeyID) (*apikey.Key, error) {
 }
 
 // keyOf reads the key that a record is of.
-func keyOf(tx *boltfile.Tx, id apikey.KeyID, place, record []byte) (*apikey.Key, error) {
+func keyOf(tx Tx, id apikey.KeyID, place, record []byte) (*apikey.Key, error) {
 	key, err := decodeKey(record)
 	if err != nil {
 		return nil, unreadable("key", int64(id), err)
@@ -91,8 +90,8 @@ func keyOf(tx *boltfile.Tx, id apikey.KeyID, place, record []byte) (*apikey.Key,
 	return key, err
 }
 
-func lastUsed(tx *boltfile.Tx, place []byte) (time.Time, error) {
-	value, err := tx.Get(lastUsedBucket, place)
+func lastUsed(tx Tx, place []byte) (time.Time, error) {
+	value, err := tx.Get(LastUsedBucket, place)
 	if err != nil || value == nil {
 		return time.Time{}, err
 	}
@@ -102,8 +101,8 @@ func lastUsed(tx *boltfile.Tx, place []byte) (time.Time, error) {
 	return time.Unix(int64(binary.BigEndian.Uint64(value)), 0).UTC(), nil
 }
 
-func putLastUsed(tx *boltfile.Tx, place []byte, seconds int64) error {
-	return tx.Put(lastUsedBucket, place, binary.BigEndian.AppendUint64(nil, uint64(seconds)))
+func putLastUsed(tx Tx, place []byte, seconds int64) error {
+	return tx.Put(LastUsedBucket, place, binary.BigEndian.AppendUint64(nil, uint64(seconds)))
 }
 
 // ListKeys implements [store.Keys].
@@ -121,7 +120,7 @@ func (s *Store) ListKeys(ctx context.Context, owner apikey.UserID) ([]*apikey.Ke
 
 // EachKey implements [store.Keys]. It calls fn within one transaction.
 func (s *Store) EachKey(ctx context.Context, owner apikey.UserID, fn func(*apikey.Key) error) error {
-	return failed("listing keys", s.file.View(ctx, func(tx *boltfile.Tx) error {
+	return failed("listing keys", s.engine.View(ctx, func(tx Tx) error {
 		if owner == 0 {
 			return eachKey(ctx, tx, fn)
 		}
@@ -140,8 +139,8 @@ func (s *Store) SearchKeys(ctx context.Context, filter store.KeyFilter) (store.K
 }
 
 // eachKey calls fn with all keys by ascending id.
-func eachKey(ctx context.Context, tx *boltfile.Tx, fn func(*apikey.Key) error) error {
-	return scan(ctx, tx, keysBucket, nil, func(place, record []byte) error {
+func eachKey(ctx context.Context, tx Tx, fn func(*apikey.Key) error) error {
+	return scan(ctx, tx, KeysBucket, nil, func(place, record []byte) error {
 		id, err := idAt[apikey.KeyID](place)
 		if err != nil {
 			return err
@@ -155,8 +154,8 @@ func eachKey(ctx context.Context, tx *boltfile.Tx, fn func(*apikey.Key) error) e
 }
 
 // eachKeyOf calls fn with the keys of one owner by ascending id.
-func eachKeyOf(ctx context.Context, tx *boltfile.Tx, owner apikey.UserID, fn func(*apikey.Key) error) error {
-	return scan(ctx, tx, ownersBucket, idKey(owner), func(entry, _ []byte) error {
+func eachKeyOf(ctx context.Context, tx Tx, owner apikey.UserID, fn func(*apikey.Key) error) error {
+	return scan(ctx, tx, OwnersBucket, idKey(owner), func(entry, _ []byte) error {
 		id, err := idAt[apikey.KeyID](entry)
 		if err != nil {
 			return err
@@ -175,8 +174,8 @@ func eachKeyOf(ctx context.Context, tx *boltfile.Tx, owner apikey.UserID, fn fun
 	})
 }
 
-// scan is [boltfile.Tx.Scan] that stops when ctx is done.
-func scan(ctx context.Context, tx *boltfile.Tx, bucket string, prefix []byte, fn func(key, value []byte) error) error {
+// scan is [Tx.Scan] that stops when ctx is done.
+func scan(ctx context.Context, tx Tx, bucket string, prefix []byte, fn func(key, value []byte) error) error {
 	n := 0
 	return tx.Scan(bucket, prefix, func(key, value []byte) error {
 		if n++; n%256 == 0 && ctx.Err() != nil {
@@ -199,10 +198,10 @@ func (s *Store) TouchKeys(ctx context.Context, used map[apikey.KeyID]time.Time) 
 	}
 	// In the order of the file each page is visited once.
 	slices.SortFunc(uses, func(a, b use) int { return cmp.Compare(a.id, b.id) })
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		for _, use := range uses {
 			place := idKey(use.id)
-			record, err := tx.Get(keysBucket, place)
+			record, err := tx.Get(KeysBucket, place)
 			if err != nil {
 				return err
 			}

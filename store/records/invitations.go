@@ -1,4 +1,4 @@
-package bolt
+package records
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/tokenkithq/authz/internal/boltfile"
 	"github.com/tokenkithq/authz/store"
 )
 
@@ -19,7 +18,7 @@ func (s *Store) CreateInvitation(ctx context.Context, invitation *store.Invitati
 		return failed("creating invitation", err)
 	}
 	created, by := invitation.Stored(), by.Stored()
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		for _, login := range loginsOf(&store.User{Name: created.Name, Email: created.Email}) {
 			if err := loginFree(tx, login); err != nil {
 				return err
@@ -30,14 +29,14 @@ func (s *Store) CreateInvitation(ctx context.Context, invitation *store.Invitati
 			case other.ID == created.ID:
 				return store.ErrExists
 			case other.Name == created.Name || other.ExpiresAt.Before(by.At):
-				return tx.Delete(invitationsBucket, other.ID[:])
+				return tx.Delete(InvitationsBucket, other.ID[:])
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := tx.Put(invitationsBucket, created.ID[:], encodeInvitation(created)); err != nil {
+		if err := tx.Put(InvitationsBucket, created.ID[:], encodeInvitation(created)); err != nil {
 			return err
 		}
 		return s.note(tx, store.InvitationEvent(store.ActionInvite, nil, created, by))
@@ -48,7 +47,7 @@ func (s *Store) CreateInvitation(ctx context.Context, invitation *store.Invitati
 // FindInvitation implements [store.Invitations].
 func (s *Store) FindInvitation(ctx context.Context, id store.InvitationID) (*store.Invitation, error) {
 	var invitation *store.Invitation
-	err := s.file.View(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.View(ctx, func(tx Tx) (err error) {
 		if s.first {
 			return store.ErrNotFound
 		}
@@ -62,8 +61,8 @@ func (s *Store) FindInvitation(ctx context.Context, id store.InvitationID) (*sto
 }
 
 // loadInvitation reads an invitation, or returns ErrNotFound.
-func loadInvitation(tx *boltfile.Tx, id store.InvitationID) (*store.Invitation, error) {
-	record, err := tx.Get(invitationsBucket, id[:])
+func loadInvitation(tx Tx, id store.InvitationID) (*store.Invitation, error) {
+	record, err := tx.Get(InvitationsBucket, id[:])
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +81,8 @@ func loadInvitation(tx *boltfile.Tx, id store.InvitationID) (*store.Invitation, 
 }
 
 // eachInvitation calls fn with all invitations in no order of meaning.
-func eachInvitation(ctx context.Context, tx *boltfile.Tx, fn func(*store.Invitation) error) error {
-	return scan(ctx, tx, invitationsBucket, nil, func(place, _ []byte) error {
+func eachInvitation(ctx context.Context, tx Tx, fn func(*store.Invitation) error) error {
+	return scan(ctx, tx, InvitationsBucket, nil, func(place, _ []byte) error {
 		var id store.InvitationID
 		if len(place) != len(id) {
 			return damaged("an invitation's id of %d bytes", len(place))
@@ -100,7 +99,7 @@ func eachInvitation(ctx context.Context, tx *boltfile.Tx, fn func(*store.Invitat
 // ListInvitations implements [store.Invitations].
 func (s *Store) ListInvitations(ctx context.Context) ([]*store.Invitation, error) {
 	var invitations []*store.Invitation
-	err := s.file.View(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.View(ctx, func(tx Tx) error {
 		if s.first {
 			return nil
 		}
@@ -122,11 +121,11 @@ func (s *Store) ListInvitations(ctx context.Context) ([]*store.Invitation, error
 func (s *Store) DeleteInvitation(ctx context.Context, id store.InvitationID, by store.Actor) (*store.Invitation, error) {
 	by = by.Stored()
 	var deleted *store.Invitation
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) (err error) {
+	err := s.engine.Update(ctx, func(tx Tx) (err error) {
 		if deleted, err = loadInvitation(tx, id); err != nil {
 			return err
 		}
-		if err := tx.Delete(invitationsBucket, id[:]); err != nil {
+		if err := tx.Delete(InvitationsBucket, id[:]); err != nil {
 			return err
 		}
 		return s.note(tx, store.InvitationEvent(store.ActionUninvite, deleted, nil, by))
@@ -141,7 +140,7 @@ func (s *Store) DeleteInvitation(ctx context.Context, id store.InvitationID, by 
 func (s *Store) AcceptInvitation(ctx context.Context, id store.InvitationID, passwordHash string, by store.Actor) (*store.User, error) {
 	by = by.Stored()
 	var user *store.User
-	err := s.file.Update(ctx, func(tx *boltfile.Tx) error {
+	err := s.engine.Update(ctx, func(tx Tx) error {
 		invitation, err := loadInvitation(tx, id)
 		if err != nil {
 			return err
@@ -155,7 +154,7 @@ func (s *Store) AcceptInvitation(ctx context.Context, id store.InvitationID, pas
 		if err := createUser(tx, user); err != nil {
 			return err
 		}
-		if err := tx.Delete(invitationsBucket, id[:]); err != nil {
+		if err := tx.Delete(InvitationsBucket, id[:]); err != nil {
 			return err
 		}
 		return s.note(tx, store.JoinEvent(user, by))
