@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tokenkithq/authz/admin"
 )
@@ -152,6 +153,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	}{
 		{"no store", "Store", admin.Options{}},
 		{"short sessions", "SessionTTL", admin.Options{Store: good, SessionTTL: 1}},
+		{"sessions that are idle at once", "SessionIdle", admin.Options{Store: good, SessionIdle: time.Minute}},
 		{"negative sessions", "SessionTTL", admin.Options{Store: good, SessionTTL: -1}},
 		{"large default limit", "DefaultRateLimit", admin.Options{Store: good, DefaultRateLimit: 1_000_000_001}},
 		{"no memory", "Passwords: memory in KiB", admin.Options{Store: good, Passwords: admin.PasswordCost{Passes: 1, Parallelism: 1}}},

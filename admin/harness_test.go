@@ -78,7 +78,8 @@ func newHarness(t *testing.T, change func(*admin.Options)) *harness {
 	h := &harness{t: t, store: openStore(t), clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, log: &lockedBuffer{}}
 	options := admin.Options{
 		Store: h.store, Now: h.clock.now, Passwords: cheap,
-		Logger: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		SessionIdle: 12 * time.Hour, // so that clocks may go on
+		Logger:      slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if change != nil {
 		change(&options)

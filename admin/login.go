@@ -165,7 +165,7 @@ func (s *service) authenticate(ctx context.Context, r *http.Request) (caller, er
 	}
 	now := s.now()
 	session, err := s.store.FindSession(ctx, token.id())
-	if errors.Is(err, store.ErrNotFound) || err == nil && !now.Before(session.ExpiresAt) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && s.ended(session, now) {
 		return caller{}, newProblem(CodeUnauthenticated)
 	}
 	if err != nil {
@@ -180,6 +180,15 @@ func (s *service) authenticate(ctx context.Context, r *http.Request) (caller, er
 	}
 	s.seen.note(session, now)
 	return caller{actor{user.ID, user.Name, clientFrom(ctx).address}, user.Role, user, session}, nil
+}
+
+// ended reports whether a session is too old, or was not used for too long.
+func (s *service) ended(session *store.Session, now time.Time) bool {
+	used := s.seen.lastSeen(session)
+	if used.Before(session.CreatedAt) {
+		used = session.CreatedAt
+	}
+	return !now.Before(session.ExpiresAt) || now.Sub(used) >= s.policy.Load().sessionIdle
 }
 
 func (s *service) logout(ctx context.Context, by caller) error {

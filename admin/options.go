@@ -88,6 +88,9 @@ type Options struct {
 
 	// SessionTTL is how long a session lasts, used or not. Zero: 12 hours.
 	SessionTTL time.Duration
+	// SessionIdle is how long it lasts while it is not used, which is known to
+	// a minute. Zero: one hour.
+	SessionIdle time.Duration
 	// DefaultRateLimit is the hourly limit of keys that are made without
 	// one. Zero: no limit.
 	DefaultRateLimit uint32
@@ -161,7 +164,8 @@ type PasswordCost struct {
 var DefaultPasswordCost = PasswordCost{MemoryKiB: 19456, Passes: 2, Parallelism: 1}
 
 const (
-	defaultSessionTTL = 12 * time.Hour
+	defaultSessionTTL  = 12 * time.Hour
+	defaultSessionIdle = time.Hour
 	// requestTimeout bounds the work behind every request but a backup.
 	requestTimeout = 5 * time.Second
 )
@@ -193,6 +197,12 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.SessionTTL < time.Second {
 		return o, fmt.Errorf("admin options: SessionTTL: expected at least 1s, got %v", o.SessionTTL)
+	}
+	if o.SessionIdle == 0 {
+		o.SessionIdle = defaultSessionIdle
+	}
+	if o.SessionIdle < 2*seenInterval {
+		return o, fmt.Errorf("admin options: SessionIdle: expected at least %v, got %v", 2*seenInterval, o.SessionIdle)
 	}
 	if o.DefaultRateLimit > apikey.MaxRateLimit {
 		return o, fmt.Errorf("admin options: DefaultRateLimit: expected at most %d, got %d", apikey.MaxRateLimit, o.DefaultRateLimit)

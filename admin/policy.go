@@ -6,6 +6,7 @@ import "time"
 // see there.
 type Policy struct {
 	SessionTTL       time.Duration
+	SessionIdle      time.Duration
 	DefaultRateLimit uint32
 	AllowedHosts     []string
 	Strict           bool
@@ -14,17 +15,18 @@ type Policy struct {
 // policy is a Policy as it is looked at.
 type policy struct {
 	sessionTTL   time.Duration
+	sessionIdle  time.Duration
 	defaultLimit uint32
 	strict       bool // every key is, whatever it says
 	hosts        hostGuard
 }
 
 // SetPolicy changes the policy for all requests that begin afterwards; sessions
-// end when they were said to. Its errors are those of [New], and then nothing
+// end when they were said to, or where they are not used. Its errors are those of [New], and then nothing
 // has changed.
 func (a *Admin) SetPolicy(p Policy) error {
 	options := a.options
-	options.SessionTTL, options.DefaultRateLimit = p.SessionTTL, p.DefaultRateLimit
+	options.SessionTTL, options.SessionIdle, options.DefaultRateLimit = p.SessionTTL, p.SessionIdle, p.DefaultRateLimit
 	options.AllowedHosts, options.Strict = p.AllowedHosts, p.Strict
 	options, err := options.complete()
 	if err != nil {
@@ -36,7 +38,7 @@ func (a *Admin) SetPolicy(p Policy) error {
 
 func (o *Options) policy() *policy {
 	return &policy{
-		sessionTTL: o.SessionTTL, defaultLimit: o.DefaultRateLimit, strict: o.Strict,
+		sessionTTL: o.SessionTTL, sessionIdle: o.SessionIdle, defaultLimit: o.DefaultRateLimit, strict: o.Strict,
 		hosts: newHostGuard(o.hosts(), o.ListenAddress),
 	}
 }

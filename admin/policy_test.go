@@ -25,7 +25,7 @@ func TestSetPolicy(t *testing.T) {
 	misdirected := func(host string) bool {
 		return h.do(request{method: "GET", path: "/openapi.json", host: host}).status == 421
 	}
-	err := h.admin.SetPolicy(admin.Policy{SessionTTL: time.Hour, DefaultRateLimit: 60, AllowedHosts: []string{"new.example"}, Strict: true})
+	err := h.admin.SetPolicy(admin.Policy{SessionTTL: time.Hour, SessionIdle: 12 * time.Hour, DefaultRateLimit: 60, AllowedHosts: []string{"new.example"}, Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}

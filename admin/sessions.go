@@ -15,7 +15,7 @@ type SessionInfo struct {
 	ID         string     `json:"id" doc:"Names the session in lists. It is of no use for signing in."`
 	Current    bool       `json:"current" doc:"Whether it is the session of this request."`
 	CreatedAt  time.Time  `json:"created_at"`
-	ExpiresAt  time.Time  `json:"expires_at" doc:"When the session ends, used or not."`
+	ExpiresAt  time.Time  `json:"expires_at" doc:"When the session ends, used or not. Unused it ends earlier."`
 	LastSeenAt *time.Time `json:"last_seen_at" nullable:"true" doc:"When it was last used, a minute late at most; null: not since it began."`
 	Address    string     `json:"address" doc:"Where the login came from. Empty: not known."`
 	UserAgent  string     `json:"user_agent" doc:"What the client called itself then."`
@@ -75,7 +75,7 @@ func (s *service) listSessions(ctx context.Context, by caller) ([]SessionInfo, e
 	}
 	now, infos := s.now(), []SessionInfo{}
 	for _, session := range sessions {
-		if !now.Before(session.ExpiresAt) {
+		if s.ended(session, now) {
 			continue
 		}
 		info := SessionInfo{

@@ -67,7 +67,7 @@ func (s *settings) check() error {
 	}
 	if err := firstTooSmall(
 		bounded{"log_denials", s.logDenials >= 0}, bounded{"drain", s.drain >= 0}, bounded{"stop_deadline", s.stopDeadline > 0},
-		bounded{"session_ttl", s.sessionTTL > 0}, bounded{"cache_keys", s.cacheKeys > 0}, bounded{"cache_missing", s.cacheMissing > 0},
+		bounded{"session_ttl", s.sessionTTL > 0}, bounded{"session_idle", s.sessionIdle > 0}, bounded{"cache_keys", s.cacheKeys > 0}, bounded{"cache_missing", s.cacheMissing > 0},
 		bounded{"decision_log_one_in", s.decisionLogOneIn > 0},
 	); err != nil {
 		return err

@@ -93,7 +93,7 @@ func copyFlag(flags *pflag.FlagSet, f *pflag.Flag) error {
 // memory is set aside, or how requests are read and answered.
 var reloadable = []string{
 	"admin-hosts", "block-ignore", "block-never", "decision-log-denials-only", "decision-log-one-in", "default-rate-limit", "drain",
-	"log-denials", "log-level", "session-ttl", "stop-deadline", "strict",
+	"log-denials", "log-level", "session-idle", "session-ttl", "stop-deadline", "strict",
 }
 
 // reload applies the settings that are read anew, until ctx is done, and
@@ -139,7 +139,7 @@ func (v *service) apply(next *settings) error {
 		return err
 	}
 	if err := v.admin.SetPolicy(admin.Policy{
-		SessionTTL: next.sessionTTL, DefaultRateLimit: next.defaultRateLimit, AllowedHosts: next.adminHosts, Strict: next.strict,
+		SessionTTL: next.sessionTTL, SessionIdle: next.sessionIdle, DefaultRateLimit: next.defaultRateLimit, AllowedHosts: next.adminHosts, Strict: next.strict,
 	}); err != nil {
 		return err
 	}

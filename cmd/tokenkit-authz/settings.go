@@ -67,6 +67,7 @@ type settings struct {
 
 	defaultRateLimit   uint32
 	sessionTTL         time.Duration
+	sessionIdle        time.Duration
 	adminHosts         []string
 	adminAddressHeader string
 	publicURL          string
@@ -127,6 +128,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 
 	f.Uint32Var(&s.defaultRateLimit, "default-rate-limit", 0, "hourly limit of keys made without one; 0: none")
 	f.DurationVar(&s.sessionTTL, "session-ttl", 12*time.Hour, "how long a login lasts")
+	f.DurationVar(&s.sessionIdle, "session-idle", time.Hour, "how long it lasts while it is not used; at least 2m")
 	f.StringSliceVar(&s.adminHosts, "admin-hosts", nil, "host names the admin API answers to, besides loopback ones and its own address")
 	f.StringVar(&s.adminAddressHeader, "admin-address-header", "", "header with the client's address on the admin API, where a trusted proxy sets it; empty: the peer")
 	f.StringVar(&s.publicURL, "admin-url", "", "where browsers reach the admin API and the dashboard, such as https://keys.example.io; with https, session cookies are sent over TLS only; empty: --admin-listen")
@@ -245,7 +247,7 @@ func (s *settings) serverOptions(logger *slog.Logger) (extauthz.Options, error) 
 // adminOptions are the settings of the admin API.
 func (s *settings) adminOptions() admin.Options {
 	return admin.Options{
-		Version: versionText(), SessionTTL: s.sessionTTL, DefaultRateLimit: s.defaultRateLimit, AllowedHosts: s.adminHosts,
+		Version: versionText(), SessionTTL: s.sessionTTL, SessionIdle: s.sessionIdle, DefaultRateLimit: s.defaultRateLimit, AllowedHosts: s.adminHosts,
 		ListenAddress: s.adminListen, PublicURL: s.adminURL(), ClientAddressHeader: s.adminAddressHeader,
 		Strict: s.strict, LimitStatus: s.limitStatus,
 	}
