@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/usage"
 )
@@ -26,6 +27,7 @@ type Sources struct {
 	Reads    *Reads
 	Cache    func() store.CacheStats
 	Limiter  func() limit.Stats
+	Shared   func() lease.Stats // of limits that replicas share
 	Blocks   func() block.Stats
 	Usage    func() usage.Stats
 	LastUsed func() store.LastUsedStats
@@ -42,6 +44,9 @@ func (s *Sources) groups() []*group {
 	}
 	if s.Limiter != nil {
 		groups = append(groups, limitGroup(s.Limiter))
+	}
+	if s.Shared != nil {
+		groups = append(groups, sharedLimitGroup(s.Shared))
 	}
 	if s.Blocks != nil {
 		groups = append(groups, blockGroup(s.Blocks))
@@ -92,6 +97,7 @@ func Describe() []Metric {
 	every := Sources{
 		Cache:     func() store.CacheStats { return store.CacheStats{} },
 		Limiter:   func() limit.Stats { return limit.Stats{} },
+		Shared:    func() lease.Stats { return lease.Stats{} },
 		Blocks:    func() block.Stats { return block.Stats{} },
 		Usage:     func() usage.Stats { return usage.Stats{} },
 		LastUsed:  func() store.LastUsedStats { return store.LastUsedStats{} },

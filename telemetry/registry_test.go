@@ -15,6 +15,7 @@ import (
 
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/usage"
 )
@@ -30,6 +31,9 @@ func every() Sources {
 		},
 		Limiter: func() limit.Stats {
 			return limit.Stats{Keys: 1, Capacity: 2, Denied: 3, Full: 4, Waits: 15, WaitErrors: 6, Charged: 7, Saves: 8, SaveErrors: 9, LastSave: time.UnixMilli(10_500), Unclean: 11}
+		},
+		Shared: func() lease.Stats {
+			return lease.Stats{Keys: 1, Capacity: 2, Replicas: 3, Exchanges: 10, Batches: 5, Errors: 6, Leased: 7, Returned: 8, Charged: 9, Denied: 10, Full: 11, Waits: 25, WaitErrors: 12, Opened: 14, Failing: true}
 		},
 		Blocks: func() block.Stats {
 			return block.Stats{Addresses: 1, Blocked: 2, Capacity: 3, Blocks: 4, Evicted: 5, Refused: 6, Exempted: 7, Unknown: 8, Saves: 9, SaveErrors: 10}
@@ -81,6 +85,21 @@ func TestMetricsOfSources(t *testing.T) {
 		`limit_denied_total{cause="spent"} 3`,
 		`limit_denied_total{cause="full"} 4`,
 		`limit_waits_total{result="saved"} 9`,
+		`shared_limit_keys 1`,
+		`shared_limit_capacity 2`,
+		`shared_limit_replicas 3`,
+		`shared_limit_failing 1`,
+		`shared_limit_exchanges_total{result="answered"} 4`,
+		`shared_limit_exchanges_total{result="failed"} 6`,
+		`shared_limit_batches_total 5`,
+		`shared_limit_tokens_total{what="leased"} 7`,
+		`shared_limit_tokens_total{what="returned"} 8`,
+		`shared_limit_tokens_total{what="charged"} 9`,
+		`shared_limit_denied_total{cause="spent"} 10`,
+		`shared_limit_denied_total{cause="full"} 11`,
+		`shared_limit_waits_total{result="answered"} 13`,
+		`shared_limit_waits_total{result="failed"} 12`,
+		`shared_limit_opened_total 14`,
 		`limit_waits_total{result="failed"} 6`,
 		`limit_charged_calls_total 7`,
 		`limit_saves_total{result="saved"} 8`,

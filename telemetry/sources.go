@@ -6,6 +6,7 @@ import (
 
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/usage"
 )
@@ -50,6 +51,41 @@ func limitGroup(stats func() limit.Stats) *group {
 		send(charged, float64(s.Charged))
 		send(unclean, float64(s.Unclean))
 		saves.send(send, s.Saves, s.SaveErrors, s.LastSave)
+	}}
+}
+
+func sharedLimitGroup(stats func() lease.Stats) *group {
+	keys := gauge("shared_limit_keys", "Keys of whose shared limit this replica knows.")
+	capacity := gauge("shared_limit_capacity", "How many keys' shared limits fit in memory.")
+	replicas := gauge("shared_limit_replicas", "Replicas among which leases are shared out.")
+	failing := gauge("shared_limit_failing", "1 while the engine does not answer, else 0.")
+	exchanges := counter("shared_limit_exchanges_total", "Requests to the engine of shared limits, by result: answered, or failed where no answer came.", "result")
+	batches := counter("shared_limit_batches_total", "Messages to the engine, each with one or more requests.")
+	tokens := counter("shared_limit_tokens_total", "Calls of limits, by what became of them: leased to this replica, returned by it without use, or charged where the engine may have forgotten leases.", "what")
+	denied := counter("shared_limit_denied_total", "Calls that the limiter denied, by cause: spent, or full where it had no room for another key.", "cause")
+	waits := counter("shared_limit_waits_total", "Calls that waited for the engine, by result: answered, or failed where it did not answer in time.", "result")
+	opened := counter("shared_limit_opened_total", "Calls that passed undecided while the engine was away, where the settings let them.")
+	return &group{[]*metric{keys, capacity, replicas, failing, exchanges, batches, tokens, denied, waits, opened}, func(send sender) {
+		s := stats()
+		send(keys, float64(s.Keys))
+		send(capacity, float64(s.Capacity))
+		send(replicas, float64(s.Replicas))
+		away := 0.0
+		if s.Failing {
+			away = 1
+		}
+		send(failing, away)
+		send(exchanges, float64(s.Exchanges-min(s.Exchanges, s.Errors)), "answered")
+		send(exchanges, float64(s.Errors), "failed")
+		send(batches, float64(s.Batches))
+		send(tokens, float64(s.Leased), "leased")
+		send(tokens, float64(s.Returned), "returned")
+		send(tokens, float64(s.Charged), "charged")
+		send(denied, float64(s.Denied), "spent")
+		send(denied, float64(s.Full), "full")
+		send(waits, float64(s.Waits-min(s.Waits, s.WaitErrors)), "answered")
+		send(waits, float64(s.WaitErrors), "failed")
+		send(opened, float64(s.Opened))
 	}}
 }
 
