@@ -225,8 +225,12 @@ func (l *Limiter) land(j job, r *Request, g *Grant, sent, landed instant) {
 	}
 	l.receive(s, j, e, r, g, sent, landed)
 	exhausted := g.Tokens < r.Tokens && e.limit == r.Limit
+	if g.Tokens > 0 {
+		e.dry = 0
+	}
 	if exhausted {
-		e.deniedUntil = landed.mono + int64(denialLife)
+		e.dry = min(max(2*e.dry, denialLife), longestDenial)
+		e.deniedUntil = landed.mono + int64(e.dry)
 		if g.Reset > 0 {
 			e.deniedUntil = min(e.deniedUntil, max(landed.mono, e.resetAt))
 		}

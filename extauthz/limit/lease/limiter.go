@@ -60,8 +60,11 @@ const (
 	// shortSpan is how long the leases of small limits are, whose tokens are
 	// used at once.
 	shortSpan = 5 * time.Second
-	// denialLife is for how long it is remembered that a limit is used up.
+	// denialLife is for how long it is remembered that a limit is used up; twice
+	// as long each time that it still is.
 	denialLife = 200 * time.Millisecond
+	// longestDenial bounds that, since other replicas may give tokens back.
+	longestDenial = 3 * time.Second
 	// retryAfter is how long nobody asks an engine that did not answer.
 	retryAfter = 100 * time.Millisecond
 	// share is the part of a limit that all replicas together may hold unused.

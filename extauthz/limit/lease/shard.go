@@ -53,6 +53,7 @@ type entry struct {
 	seen        uint64 // Total of the last grant
 	seenAt      int64  // when that was
 	deniedUntil int64
+	dry         time.Duration // for how long a denial is remembered
 	resetAt     int64
 	taken       uint64 // tokens spent since the first lease
 	limit       uint32
