@@ -19,20 +19,23 @@ func TestImports(t *testing.T) {
 	}
 	// For rooms that are not listed, only the general rules hold.
 	rooms := map[string]room{
-		"apikey":             {others: []string{"golang.org/x/net/idna"}},
-		"extauthz":           {own: []string{"apikey", "extauthz/limit", "extauthz/block"}, others: []string{"google.golang.org/", "github.com/envoyproxy/", "golang.org/x/net/http/httpguts"}},
-		"extauthz/limit":     {own: []string{"apikey"}},
-		"extauthz/block":     {own: []string{"apikey"}},
-		"extauthz/statefile": {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
-		"telemetry":          {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/limit/lease", "extauthz/block", "store", "usage"}, others: []string{"github.com/go-json-experiment/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
-		"usage":              {own: []string{"apikey"}},
-		"usage/usagefile":    {own: []string{"apikey", "usage", "internal/boltfile"}},
-		"store":              {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
-		"store/records":      {own: []string{"apikey", "store"}},
-		"store/bolt":         {own: []string{"apikey", "store", "store/records", "internal/boltfile"}},
-		"internal/procs":     {others: []string{"golang.org/x/sys/unix"}},
-		"admin/dashboard":    {},
-		"admin":              {own: []string{"apikey", "store", "usage"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},
+		"apikey":                          {others: []string{"golang.org/x/net/idna"}},
+		"extauthz":                        {own: []string{"apikey", "extauthz/limit", "extauthz/block"}, others: []string{"google.golang.org/", "github.com/envoyproxy/", "golang.org/x/net/http/httpguts"}},
+		"extauthz/limit":                  {own: []string{"apikey"}},
+		"extauthz/block":                  {own: []string{"apikey"}},
+		"extauthz/limit/lease":            {own: []string{"apikey", "extauthz/limit"}},
+		"extauthz/limit/lease/enginetest": {own: []string{"apikey", "extauthz/limit/lease"}, others: []string{"pgregory.net/rapid"}},
+		"extauthz/limit/redis":            {own: []string{"apikey", "extauthz/limit/lease"}, others: []string{"github.com/redis/rueidis"}},
+		"extauthz/statefile":              {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
+		"telemetry":                       {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/limit/lease", "extauthz/block", "store", "usage"}, others: []string{"github.com/go-json-experiment/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
+		"usage":                           {own: []string{"apikey"}},
+		"usage/usagefile":                 {own: []string{"apikey", "usage", "internal/boltfile"}},
+		"store":                           {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
+		"store/records":                   {own: []string{"apikey", "store"}},
+		"store/bolt":                      {own: []string{"apikey", "store", "store/records", "internal/boltfile"}},
+		"internal/procs":                  {others: []string{"golang.org/x/sys/unix"}},
+		"admin/dashboard":                 {},
+		"admin":                           {own: []string{"apikey", "store", "usage"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},
 	}
 	// Only these rooms may import these modules, whatever else they may.
 	confined := map[string][]string{
@@ -40,6 +43,7 @@ func TestImports(t *testing.T) {
 		"github.com/danielgtaylor/huma/": {"admin"},
 		"github.com/prometheus/":         {"telemetry"},
 		"go.opentelemetry.io/":           {"telemetry"},
+		"github.com/redis/rueidis":       {"extauthz/limit/redis"},
 		"google.golang.org/grpc":         {"extauthz", "telemetry", "cmd/tokenkit-authz", "envoy/standin", "internal/bench"},
 	}
 	impure := []string{"net/http", "os", "log", "log/slog", "google.golang.org/grpc"}
