@@ -64,7 +64,8 @@ func RenderIstioMesh(o Options) ([]byte, error) {
 // RenderIstio returns as YAML the AuthorizationPolicy that makes a gateway ask
 // the service about every request, but for those to the admin API and to public
 // routes. So that pages can ask before they call, it lets preflights pass.
-// Istio has no way to tell the service other rules of a route.
+// Istio has no way to tell the service other rules of a route. An EnvoyFilter
+// beside it refuses header names with underscores, which Istio lets through.
 //
 // Istio shows the service all headers and sets no header of its own to the
 // client's address: the service needs --client-address forwarded:N, N being
@@ -104,7 +105,38 @@ func RenderIstio(o Options) ([]byte, error) {
 		field{"provider", fields(field{"name", istioProvider})},
 		field{"rules", rules},
 	))
-	return encodeAll([]*yaml.Node{policy}, istioHeader)
+	return encodeAll([]*yaml.Node{policy, refuseUnderscores(&o)}, istioHeader)
+}
+
+// refuseUnderscores is the EnvoyFilter for which Istio has no setting.
+func refuseUnderscores(o *Options) *yaml.Node {
+	labels := o.Kubernetes.Workload
+	if len(labels) == 0 { // as Istio labels the pods that it makes for a Gateway
+		labels = map[string]string{"gateway.networking.k8s.io/gateway-name": o.Kubernetes.Gateway}
+	}
+	const manager = "envoy.filters.network.http_connection_manager"
+	var patches []*yaml.Node
+	for _, context := range []string{"GATEWAY", "SIDECAR_INBOUND"} {
+		patches = append(patches, fields(
+			field{"applyTo", "NETWORK_FILTER"},
+			field{"match", fields(
+				field{"context", context},
+				field{"listener", fields(field{"filterChain", fields(field{"filter", fields(field{"name", manager})})})},
+			)},
+			field{"patch", fields(
+				field{"operation", "MERGE"},
+				field{"value", fields(field{"typed_config", fields(
+					field{"@type", "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"},
+					field{"common_http_protocol_options", fields(field{"headers_with_underscores_action", "REJECT_REQUEST"})},
+				)})},
+			)},
+		))
+	}
+	return resource("networking.istio.io/v1alpha3", "EnvoyFilter", o.Kubernetes.Namespace, istioProvider,
+		"Many servers read x_api_key_id as x-api-key-id.", fields(
+			field{"workloadSelector", fields(field{"labels", labels})},
+			field{"configPatches", patches},
+		))
 }
 
 // istioPaths are the patterns for what a route's path matches.

@@ -84,6 +84,11 @@ func newResponder(o *Options) responder {
 	if name := o.Sources.QueryParameter; name != "" {
 		removed.text(fieldOKRemoveQuery, name)
 	}
+	if o.RemoveUnderscored {
+		for _, name := range underscored(o.Identity.names()) {
+			removed.text(fieldOKRemove, name)
+		}
+	}
 	bearer.text(fieldOKRemove, "authorization")
 	r := responder{
 		allowed: status,
@@ -95,7 +100,7 @@ func newResponder(o *Options) responder {
 		denials: newDenials(o.LimitStatus, o.Sources, false),
 		toGRPC:  newDenials(o.LimitStatus, o.Sources, true),
 	}
-	for i, name := range []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner, o.Identity.Metadata} {
+	for i, name := range o.Identity.names() {
 		var remove answer
 		remove.text(fieldOKRemove, name)
 		r.identity[i] = identity{newHeader(fieldOKHeaders, name), remove}

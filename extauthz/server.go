@@ -44,6 +44,10 @@ type Options struct {
 	Sources  CredentialSources
 	Address  ClientAddress
 	Identity IdentityHeaders
+	// RemoveUnderscored removes, from requests that are allowed, headers that
+	// are an identity header but for underscores in the place of hyphens. Many
+	// servers read both as one. For an Envoy that lets such names through.
+	RemoveUnderscored bool
 	// LimitStatus is the HTTP status of a spent hourly limit: 403, the
 	// documented one and the default, or 429.
 	LimitStatus int
@@ -134,7 +138,7 @@ func (o *Options) check() error {
 	if len(o.Sources.Headers) == 0 && o.Sources.QueryParameter == "" && !o.Sources.Bearer {
 		return errors.New("expected at least one place where requests carry their key")
 	}
-	identity := []string{o.Identity.KeyID, o.Identity.KeyName, o.Identity.Owner, o.Identity.Metadata}
+	identity := o.Identity.names()
 	seen := map[string]bool{}
 	for _, name := range slices.Concat(o.Sources.Headers, identity) {
 		if !validHeaderName(name) {
@@ -147,6 +151,11 @@ func (o *Options) check() error {
 			return fmt.Errorf("header name %q: expected each name to be used once", name)
 		}
 		seen[name] = true
+	}
+	if o.RemoveUnderscored {
+		if err := checkUnderscored(identity); err != nil {
+			return err
+		}
 	}
 	if name := o.Sources.QueryParameter; strings.ContainsAny(name, "=&#%+?; ") {
 		return fmt.Errorf("query parameter %q: expected a name that needs no escapes", name)

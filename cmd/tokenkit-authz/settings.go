@@ -18,7 +18,6 @@ import (
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/extauthz"
-	"github.com/tokenkithq/authz/extauthz/limit"
 	"github.com/tokenkithq/authz/internal/procs"
 )
 
@@ -48,6 +47,7 @@ type settings struct {
 	adminListen   string
 	metricsListen string
 	transport     transportSettings
+	limits        limitSettings
 	drain         time.Duration
 	stopDeadline  time.Duration
 
@@ -57,13 +57,14 @@ type settings struct {
 	clientAddress string
 	strict        bool
 	limitStatus   int
-	limitMode     string
 	headerKeyID   string
 	headerKeyName string
 	headerOwner   string
 	headerMeta    string
-	blockNever    []string
-	blockIgnore   []string
+
+	removeUnderscored bool
+	blockNever        []string
+	blockIgnore       []string
 
 	defaultRateLimit   uint32
 	sessionTTL         time.Duration
@@ -117,12 +118,13 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.clientAddress, "client-address", "peer", "where a client's address is read: peer, header:NAME that Envoy overwrites, or forwarded:N for x-forwarded-for with N trusted proxies before Envoy")
 	f.BoolVar(&s.strict, "strict", false, "make every key strict: both of its lists must hold for every request")
 	f.IntVar(&s.limitStatus, "limit-status", 403, "HTTP status of a spent hourly limit: 403 or 429")
-	f.StringVar(&s.limitMode, "limit-mode", "exact", "exact, or fast: never waits for the disk, may forget one second of calls in a crash")
+	s.limits.flags(f)
 	identity := envoy.DefaultIdentity()
 	f.StringVar(&s.headerKeyID, "header-key-id", identity.KeyID, "header that tells the upstream the key's id")
 	f.StringVar(&s.headerKeyName, "header-key-name", identity.KeyName, "header that tells the upstream the key's name")
 	f.StringVar(&s.headerOwner, "header-owner", identity.Owner, "header that tells the upstream the key's owner")
 	f.StringVar(&s.headerMeta, "header-metadata", identity.Metadata, "header that tells the upstream the key's metadata, as a dictionary (RFC 9651)")
+	f.BoolVar(&s.removeUnderscored, "remove-underscored", false, "remove forged headers such as x_api_key_id too, for an Envoy that does not refuse names with underscores")
 	f.StringSliceVar(&s.blockNever, "block-never", nil, "addresses and CIDR prefixes that are never blocked")
 	f.StringSliceVar(&s.blockIgnore, "block-ignore", nil, "reasons that do not count towards a block, such as rate_limited")
 
@@ -179,16 +181,6 @@ func (s *settings) stateFile() string   { return filepath.Join(s.data, "state.db
 func (s *settings) usageFile() string   { return filepath.Join(s.data, "usage.db") }
 func (s *settings) controlPath() string { return filepath.Join(s.data, "control.sock") }
 
-func (s *settings) limitModeValue() (limit.Mode, error) {
-	switch s.limitMode {
-	case "exact":
-		return limit.Exact, nil
-	case "fast":
-		return limit.Fast, nil
-	}
-	return 0, fmt.Errorf("limit_mode %q: expected exact or fast", s.limitMode)
-}
-
 func (s *settings) neverBlocked() ([]netip.Prefix, error) {
 	prefixes := make([]netip.Prefix, len(s.blockNever))
 	for i, text := range s.blockNever {
@@ -238,6 +230,8 @@ func (s *settings) serverOptions(logger *slog.Logger) (extauthz.Options, error) 
 
 			Metadata: strings.ToLower(s.headerMeta),
 		},
+		RemoveUnderscored: s.removeUnderscored,
+
 		LimitStatus:     s.limitStatus,
 		ObserveRequests: s.decisionLog != "",
 		Logger:          logger,

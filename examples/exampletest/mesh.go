@@ -134,6 +134,8 @@ func (m Mesh) Try(t *testing.T, answersPreflights bool) {
 		{"OPTIONS of no page that asks for a method", "OPTIONS", "/api/tokens/", []string{"Access-Control-Request-Method", "GET"}, 401, 0},
 		{"GET with the headers of a preflight", "GET", "/api/tokens/", preflight, 401, 0},
 		{"the admin API", "GET", envoy.AdminPrefix + "api-keys/", []string{"X-Api-Key-Id", "forged"}, 401, 0},
+		{"an identity header with underscores", "GET", "/api/tokens/", []string{"Api-Key", open, "X_api_key_id", "forged"}, 400, 0},
+		{"an identity header with an underscore", "GET", "/api/tokens/", []string{"Api-Key", open, "X-Api-Key_owner", "forged"}, 400, 0},
 		{"past the admin API by dots", "GET", envoy.AdminPrefix + "../../../api/tokens/", nil, 401, 0},
 		{"past the admin API by escaped dots", "GET", envoy.AdminPrefix + "%2e%2e/%2e%2e/tokens/", nil, 401, 0},
 	} {

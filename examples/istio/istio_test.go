@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
+	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 	securityv1 "istio.io/api/security/v1"
 	sigsyaml "sigs.k8s.io/yaml"
 
@@ -71,7 +72,7 @@ func policy(t *testing.T) *securityv1.AuthorizationPolicy {
 		t.Fatal(err)
 	}
 	resources := manifesttest.Check(t, text)
-	if len(resources) != 1 {
+	if len(resources) != 2 || resources[1].Kind != "EnvoyFilter" {
 		t.Fatalf("there are %d resources", len(resources))
 	}
 	spec, err := json.Marshal(resources[0].Object.(map[string]any)["spec"])
@@ -110,7 +111,7 @@ func translate(t *testing.T) exampletest.Mesh {
 	cluster := fmt.Sprintf("outbound|%d||%s", check.GetPort(), check.GetService())
 	return exampletest.Mesh{
 		Cluster: cluster,
-		Manager: "use_remote_address: true\nnormalize_path: true\nmerge_slashes: true\npath_with_escaped_slashes_action: UNESCAPE_AND_FORWARD\n",
+		Manager: "use_remote_address: true\nnormalize_path: true\nmerge_slashes: true\npath_with_escaped_slashes_action: UNESCAPE_AND_FORWARD\n" + merged(t),
 		Filters: fmt.Sprintf(`- name: envoy.filters.http.rbac
   typed_config:
     "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
@@ -135,6 +136,43 @@ func translate(t *testing.T) exampletest.Mesh {
 `, strings.Join(rules, ", "), check.GetFailOpen(), check.GetClearRouteCache(), check.GetStatusOnError(),
 			cluster, check.GetService()),
 	}
+}
+
+// merged returns what the EnvoyFilter merges into the connection manager of a
+// gateway.
+func merged(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("authorizationpolicy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	filter := manifesttest.Check(t, text)[1].Object.(map[string]any)
+	spec, err := json.Marshal(filter["spec"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := &networkingv1alpha3.EnvoyFilter{}
+	if err := protojson.Unmarshal(spec, read); err != nil {
+		t.Fatal(err)
+	}
+	for _, patch := range read.GetConfigPatches() {
+		if patch.GetMatch().GetContext() != networkingv1alpha3.EnvoyFilter_GATEWAY {
+			continue
+		}
+		value := patch.GetPatch().GetValue().GetFields()["typed_config"].GetStructValue()
+		delete(value.GetFields(), "@type")
+		encoded, err := protojson.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		yaml, err := sigsyaml.JSONToYAML(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(yaml)
+	}
+	t.Fatal("nothing is for gateways")
+	return ""
 }
 
 // permissions translates what a rule says of operations.
