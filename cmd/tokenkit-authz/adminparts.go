@@ -6,9 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/admin"
-	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/extauthz/block"
-	"github.com/tokenkithq/authz/extauthz/limit"
 )
 
 // blocks shows the block table to the admin API.
@@ -26,14 +24,6 @@ func (b blocks) ListBlocks(context.Context) ([]admin.Block, error) {
 
 func (b blocks) Unblock(_ context.Context, addr netip.Addr) (bool, error) {
 	return b.table.Unblock(addr, time.Now()), nil
-}
-
-// limits shows the limiter to the admin API.
-type limits struct{ limiter *limit.Limiter }
-
-func (l limits) LimitState(key *apikey.Key, now time.Time) admin.LimitState {
-	state := l.limiter.Peek(key, 1, now)
-	return admin.LimitState{Limit: state.Limit, Remaining: state.Remaining, Returns: state.Reset}
 }
 
 // adminUsage is what counts calls, as the admin API knows it: nil where nothing

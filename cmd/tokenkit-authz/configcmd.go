@@ -100,7 +100,7 @@ func firstTooSmall(settings ...bounded) error {
 }
 
 func (s *settings) checkServers(logger *slog.Logger) error {
-	if _, err := s.limitModeValue(); err != nil {
+	if err := s.limits.check(); err != nil {
 		return err
 	}
 	if _, err := s.neverBlocked(); err != nil {

@@ -22,6 +22,8 @@ import (
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/extauthz/limit/lease"
+	"github.com/tokenkithq/authz/extauthz/limit/redis"
 	"github.com/tokenkithq/authz/extauthz/statefile"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
@@ -43,7 +45,7 @@ type service struct {
 	cache      *store.Cache
 	uses       *store.LastUsed
 	state      *statefile.File
-	limiter    *limit.Limiter
+	limiter    limiter
 	table      *block.Table
 	usageFile  *usagefile.File // nil where usage is off
 	usage      *usage.Recorder // likewise
@@ -54,6 +56,10 @@ type service struct {
 	grpc       *grpc.Server
 	transport  transport
 	reloaded   atomic.Pointer[settings] // nil: they never were
+
+	localLimits  *limit.Limiter // nil where replicas share the limits
+	sharedLimits *lease.Limiter // nil where they do not
+	redis        *redis.Client  // likewise
 }
 
 // openService opens the data folder and builds all parts over it. The caller
@@ -85,11 +91,7 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if v.state, err = statefile.Open(ctx, s.stateFile(), statefile.Options{}); err != nil {
 		return nil, err
 	}
-	mode, err := s.limitModeValue()
-	if err != nil {
-		return nil, err
-	}
-	if v.limiter, err = limit.New(ctx, limit.Options{Journal: v.state.Limits(), Mode: mode}); err != nil {
+	if err := v.openLimits(ctx); err != nil {
 		return nil, err
 	}
 	never, err := s.neverBlocked()
@@ -171,7 +173,7 @@ func (v *service) buildServers() error {
 	adminOptions := v.settings.adminOptions()
 	adminOptions.Dashboard, adminOptions.Observer = board, v.watch.requests
 	adminOptions.Store, adminOptions.Logger, adminOptions.Ready = forgetful{v.cache, v.usage}, v.logger, v.ready
-	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v.table}, limits{v.limiter}, v.adminUsage()
+	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v.table}, v, v.adminUsage()
 	adminOptions.Backup = v.keys
 	if g := v.settings.governor; g != nil {
 		adminOptions.Working = g.Need
@@ -208,6 +210,9 @@ func (v *service) close(ctx context.Context) error {
 	}
 	if v.limiter != nil {
 		step("saving the limits", v.limiter.Close(ctx))
+	}
+	if v.redis != nil {
+		v.redis.Close()
 	}
 	if v.table != nil {
 		step("saving the blocks", v.table.Close(ctx))

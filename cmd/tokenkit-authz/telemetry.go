@@ -50,7 +50,13 @@ func (v *service) openMetrics() error {
 	checks, requests := telemetry.NewChecks(), telemetry.NewRequests()
 	sources := telemetry.Sources{
 		Version: versionText(), Checks: checks, Requests: requests, Reads: v.watch.searches,
-		Cache: v.cache.Stats, Limiter: v.limiter.Stats, Blocks: v.table.Stats, LastUsed: v.uses.Stats,
+		Cache: v.cache.Stats, Blocks: v.table.Stats, LastUsed: v.uses.Stats,
+	}
+	if v.localLimits != nil {
+		sources.Limiter = v.localLimits.Stats
+	}
+	if v.sharedLimits != nil {
+		sources.Shared = v.sharedLimits.Stats
 	}
 	if v.usage != nil {
 		sources.Usage = v.usage.Stats

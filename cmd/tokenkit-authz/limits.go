@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/extauthz"
+	"github.com/tokenkithq/authz/extauthz/limit"
+	"github.com/tokenkithq/authz/extauthz/limit/lease"
+	"github.com/tokenkithq/authz/extauthz/limit/redis"
+)
+
+// limitSettings are about where hourly limits are counted.
+type limitSettings struct {
+	where                              string
+	mode                               string // of local ones
+	access                             engineAccess
+	sentinelUser, sentinelPasswordFile string
+	prefix                             string
+	replicas                           int
+	allowLoss                          bool
+	away                               string
+	shares                             int
+}
+
+func (l *limitSettings) flags(f *pflag.FlagSet) {
+	f.StringVar(&l.where, "limits", "local", "where hourly limits are counted: local, or for several replicas redis://HOST:PORT/DATABASE, redis+sentinel://HOST:PORT,.../NAME or redis+cluster://HOST:PORT,...; with rediss in place of redis, over TLS")
+	f.StringVar(&l.mode, "limit-mode", "exact", "of local limits: exact, or fast: never waits for the disk, may forget one second of calls in a crash")
+	l.access.flags(f, "limits", "the server of --limits")
+	f.StringVar(&l.sentinelUser, "limits-sentinel-user", "", "user name at the Sentinels")
+	f.StringVar(&l.sentinelPasswordFile, "limits-sentinel-password-file", "", "file with the password at the Sentinels")
+	f.StringVar(&l.prefix, "limits-prefix", "tokenkit", "what the names of all that is kept at the server of --limits begin with")
+	f.IntVar(&l.replicas, "limits-replicas", 0, "how many of the server's replicas must have what it granted before that is used; 0: none, the server's own disk must")
+	f.BoolVar(&l.allowLoss, "limits-allow-loss", false, "accept a server that may forget grants when it fails, after which keys may pass more calls than their limit")
+	f.StringVar(&l.away, "limits-away", "closed", "what to do with calls that cannot be decided while the server of --limits is away: closed denies them, open lets them pass")
+	f.IntVar(&l.shares, "replicas", 0, "among how many replicas of this service limits are shared out; 0: as many as the server of --limits hears of")
+}
+
+// limiter is what keeps the limits.
+type limiter interface {
+	extauthz.Limiter
+	Run(context.Context) error
+	Close(context.Context) error
+}
+
+var (
+	_ limiter = (*limit.Limiter)(nil)
+	_ limiter = (*lease.Limiter)(nil)
+)
+
+func (l *limitSettings) localMode() (limit.Mode, error) {
+	switch l.mode {
+	case "exact":
+		return limit.Exact, nil
+	case "fast":
+		return limit.Fast, nil
+	}
+	return 0, fmt.Errorf("limit_mode %q: expected exact or fast", l.mode)
+}
+
+func (l *limitSettings) awayMode() (lease.Mode, error) {
+	switch l.away {
+	case "closed":
+		return lease.Closed, nil
+	case "open":
+		return lease.Open, nil
+	}
+	return 0, fmt.Errorf("limits_away %q: expected closed or open", l.away)
+}
+
+// engine returns where limits are counted.
+func (l *limitSettings) engine() (engine, error) {
+	e, err := parseEngine(l.where)
+	if err != nil {
+		return e, fmt.Errorf("limits: %w", err)
+	}
+	switch scheme := strings.Replace(e.scheme, "rediss", "redis", 1); {
+	case e.scheme == "local" && !e.remote(), scheme == "redis" && e.remote(), scheme == "redis+cluster" && e.remote():
+		return e, nil
+	case scheme == "redis+sentinel" && e.remote():
+		if e.path == "" {
+			return e, errors.New("limits: expected the name that Sentinel knows the server by, as in redis+sentinel://HOST:PORT/NAME")
+		}
+		return e, nil
+	}
+	return e, fmt.Errorf("limits: scheme %q: expected local, or an address with redis, redis+sentinel, redis+cluster or one of them with rediss", e.scheme)
+}
+
+// check reports the first setting that is wrong without connecting to anything.
+func (l *limitSettings) check() error {
+	e, err := l.engine()
+	if err != nil {
+		return err
+	}
+	if _, err := l.localMode(); err != nil {
+		return err
+	}
+	if _, err := l.awayMode(); err != nil {
+		return err
+	}
+	for name, n := range map[string]int{"limits_replicas": l.replicas, "replicas": l.shares} {
+		if n < 0 {
+			return fmt.Errorf("%s %d: expected 0 or more", name, n)
+		}
+	}
+	if !e.remote() {
+		return nil
+	}
+	_, err = l.redisOptions(e)
+	return err
+}
+
+func (l *limitSettings) redisOptions(e engine) (o redis.Options, err error) {
+	encrypted := strings.HasPrefix(e.scheme, "rediss")
+	o = redis.Options{
+		Addresses: e.hosts, Username: l.access.user, SentinelUsername: l.sentinelUser,
+		Prefix: l.prefix, Replicas: l.replicas, AllowLoss: l.allowLoss,
+	}
+	if o.TLS, err = l.access.config(encrypted); err != nil {
+		return o, err
+	}
+	if o.Password, err = l.access.password(); err != nil {
+		return o, err
+	}
+	sentinel := engineAccess{clientTLS: clientTLS{prefix: "limits_sentinel"}, passwordFile: l.sentinelPasswordFile}
+	if o.SentinelPassword, err = sentinel.password(); err != nil {
+		return o, err
+	}
+	_, kind, _ := strings.Cut(e.scheme, "+")
+	switch kind {
+	case "sentinel":
+		o.Master = e.path
+	case "cluster":
+		o.Cluster = true
+		if e.path != "" {
+			return o, fmt.Errorf("limits: path %q: expected none, a Cluster has one database", e.path)
+		}
+	default:
+		if e.path != "" {
+			if o.Database, err = strconv.Atoi(e.path); err != nil || o.Database < 0 {
+				return o, fmt.Errorf("limits: path %q: expected the number of a database", e.path)
+			}
+		}
+	}
+	return o, nil
+}
+
+// openLimits makes the limiter, over the state file or what replicas share.
+func (v *service) openLimits(ctx context.Context) error {
+	l := &v.settings.limits
+	e, err := l.engine()
+	if err != nil {
+		return err
+	}
+	if !e.remote() {
+		mode, err := l.localMode()
+		if err != nil {
+			return err
+		}
+		local, err := limit.New(ctx, limit.Options{Journal: v.state.Limits(), Mode: mode})
+		if err != nil {
+			return err
+		}
+		v.limiter, v.localLimits = local, local
+		return nil
+	}
+	away, err := l.awayMode()
+	if err != nil {
+		return err
+	}
+	options, err := l.redisOptions(e)
+	if err != nil {
+		return err
+	}
+	options.Logger = v.logger
+	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	if v.redis, err = redis.Open(ctx, options); err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	shared, err := lease.New(lease.Options{Engine: v.redis, Mode: away, Replicas: l.shares, Logger: v.logger})
+	if err != nil {
+		return err
+	}
+	v.limiter, v.sharedLimits = shared, shared
+	return nil
+}
+
+// engineTimeout is how long the service waits for an engine when it starts.
+const engineTimeout = 20 * time.Second
+
+// LimitState shows the limiter to the admin API.
+func (v *service) LimitState(key *apikey.Key, now time.Time) admin.LimitState {
+	state := v.limiter.Peek(key, 1, now)
+	if shared := v.sharedLimits; shared != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if asked, err := shared.Look(ctx, key, 1, now); err == nil {
+			state = asked
+		}
+	}
+	return admin.LimitState{Limit: state.Limit, Remaining: state.Remaining, Returns: state.Reset}
+}
