@@ -202,7 +202,9 @@ func (l *Limiter) land(j job, r *Request, g *Grant, sent, landed instant) {
 	e.flying = false
 	if g.Err != nil {
 		// It may have been carried out. Giving back twice does nothing.
-		p.until = landed.mono + int64(backLife)
+		if p.until == 0 {
+			p.until = landed.mono + int64(backLife)
+		}
 		p.back = append(p.back, r.Back...)
 		if r.Tokens > 0 {
 			p.back = append(p.back, Back{Lease: r.Lease, Unused: r.Tokens})
@@ -223,6 +225,7 @@ func (l *Limiter) land(j job, r *Request, g *Grant, sent, landed instant) {
 	if e.limit == r.Limit {
 		e.known, e.engineLeft, e.resetAt = true, g.Left, sent.mono+int64(g.Reset)
 	}
+	p.until = 0
 	l.receive(s, j, e, r, g, sent, landed)
 	exhausted := g.Tokens < r.Tokens && e.limit == r.Limit
 	if g.Tokens > 0 {

@@ -153,8 +153,8 @@ func (l *Limiter) instant(now time.Time) instant {
 
 // Spend takes n of the key's tokens, at least one, or denies where fewer are
 // left and takes none. now is a reading of the clock, from [time.Now] or
-// [Options].Now: the call counts as made then or, where it had to wait for the
-// engine, when the wait ended. It waits only where no lease holds n tokens,
+// [Options].Now: the call counts as made then or, where the lease that it is
+// spent from came later, when that came. It waits only where no lease holds n tokens,
 // for as long as ctx has left or [Options].Wait.
 //
 // [limit.Result] tells what is known here: Remaining is what the engine had

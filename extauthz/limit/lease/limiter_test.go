@@ -16,10 +16,12 @@ import (
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 )
 
+var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
+
 func newLimiter(t testing.TB, o lease.Options) *lease.Limiter {
 	t.Helper()
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Logger = discard
 	}
 	l, err := lease.New(o)
 	if err != nil {
