@@ -3,6 +3,7 @@
 GO        ?= go
 BIN       := bin
 PACKAGES  := ./...
+GORELEASER := github.com/goreleaser/goreleaser/v2@v2.14.3
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
@@ -99,6 +100,23 @@ openapi: ## requests made from the served OpenAPI description, and every answer 
 .PHONY: attacks
 attacks: ## the attacks of docs/security.md, each by its test
 	@$(GO) run ./internal/attacks $(if $(SHORT),-short)
+
+.PHONY: reproducible
+reproducible: ## build the last commit twice, in two folders, and compare; VERSION=v1.2.3 for that of a release
+	@.ci/reproducible $(VERSION)
+
+.PHONY: sbom
+sbom: build ## write bin/tokenkit-authz.cdx.json, what the program is made of (CycloneDX)
+	@.ci/sbom $(BIN)/tokenkit-authz.cdx.json $(VERSION)
+
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities in what the program calls; needs the Go vulnerability database
+	@.ci/vulncheck
+
+.PHONY: release-check
+release-check: ## check .goreleaser.yaml, and build for this machine as a release is built
+	$(GO) run $(GORELEASER) check
+	$(GO) run $(GORELEASER) build --snapshot --single-target --clean
 
 .PHONY: demo
 demo: ## a protected route on this machine, to try

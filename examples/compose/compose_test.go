@@ -4,6 +4,7 @@ package compose_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"net/http"
@@ -77,7 +78,7 @@ func TestFilesFitTogether(t *testing.T) {
 		}
 	}
 	build := project.Services["authz"].Build
-	if _, err := os.Stat(filepath.Join(build.Context, build.Dockerfile)); err != nil {
+	if _, err := os.Stat(filepath.Join(build.Context, cmp.Or(build.Dockerfile, "Dockerfile"))); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(build.Context, "go.mod")); err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tokenkithq/authz/internal/real"
 )
 
 // promtool runs Prometheus' own tool, that of $PROMTOOL or on the PATH.
@@ -17,7 +19,7 @@ func promtool(t *testing.T, stdin string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath(cmp.Or(os.Getenv("PROMTOOL"), "promtool"))
 	if err != nil {
-		t.Skip("there is no promtool; name one in PROMTOOL")
+		real.Missing(t, "there is no promtool; name one in PROMTOOL")
 	}
 	command := exec.CommandContext(t.Context(), path, args...)
 	command.Stdin = strings.NewReader(stdin)
