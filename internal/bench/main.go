@@ -87,6 +87,7 @@ func parts() []part {
 		{"changes", "latency while keys change and while a backup runs", true, (*lab).changes},
 		{"scan", "good keys while others are guessed", true, (*lab).scan},
 		{"watch", "what metrics, the decision log and traces cost", true, (*lab).watched},
+		{"shared", "what it costs to share limits among replicas", true, (*lab).shared},
 		{"study", "where Envoy's time goes, and other ways to ask", true, (*lab).study},
 	}
 }
