@@ -33,6 +33,7 @@ func TestImports(t *testing.T) {
 		"store":                           {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},
 		"store/records":                   {own: []string{"apikey", "store"}},
 		"store/bolt":                      {own: []string{"apikey", "store", "store/records", "internal/boltfile"}},
+		"store/etcd":                      {own: []string{"apikey", "store", "store/records"}, others: []string{"go.etcd.io/etcd/", "github.com/tidwall/btree", "go.uber.org/zap"}},
 		"internal/procs":                  {others: []string{"golang.org/x/sys/unix"}},
 		"admin/dashboard":                 {},
 		"admin":                           {own: []string{"apikey", "store", "usage"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},

@@ -18,6 +18,10 @@ type CacheOptions struct {
 	// Absent is about how many hashes are kept that belong to no key. Zero:
 	// 10,000. One takes about 200 bytes.
 	Absent int
+	// Fresh returns why the inner store may miss changes that others have
+	// acknowledged, or nil. It is asked before each search for a key, which
+	// ends with what it returns. Nil: the inner store never does.
+	Fresh func() error
 }
 
 // The defaults of [CacheOptions].
@@ -27,7 +31,7 @@ const (
 )
 
 // Cache is a [Store] that keeps the keys found last in memory. All changes to
-// keys must be made through it; then what it says of a key is what the inner
+// keys must be made through it, or be told to [Cache.Follow]; then what it says of a key is what the inner
 // store would have said at some moment during the search. So it never returns
 // a key whose deletion was acknowledged before the search began, nor one as it
 // was before a change that was, and never hides one whose creation was.
@@ -74,6 +78,7 @@ type Cache struct {
 	Store  // what is decorated
 	shards []*cacheShard
 	doubts doubts
+	fresh  func() error // nil: always
 
 	loads sync.WaitGroup
 }
@@ -88,7 +93,7 @@ func NewCache(inner Store, o CacheOptions) *Cache {
 	if o.Absent <= 0 {
 		o.Absent = DefaultCachedAbsent
 	}
-	c := &Cache{Store: inner, shards: make([]*cacheShard, shardCount(min(o.Keys, o.Absent)))}
+	c := &Cache{Store: inner, fresh: o.Fresh, shards: make([]*cacheShard, shardCount(min(o.Keys, o.Absent)))}
 	for i := range c.shards {
 		c.shards[i] = newCacheShard(perShard(o.Keys, len(c.shards)), perShard(o.Absent, len(c.shards)))
 	}
@@ -122,6 +127,11 @@ var errAbsent = fmt.Errorf("finding key: %w", ErrNotFound)
 func (c *Cache) FindKey(ctx context.Context, hash apikey.Hash) (*apikey.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("finding key: %w", err)
+	}
+	if c.fresh != nil {
+		if err := c.fresh(); err != nil {
+			return nil, err
+		}
 	}
 	shard := c.shard(&hash)
 	shard.mu.Lock()

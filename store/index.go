@@ -13,7 +13,7 @@ import (
 
 // Index is a [Store] that answers [Keys.SearchKeys] from memory, where the
 // inner store would look at every key. All changes to keys must be made
-// through it. It is built by the first search; of each key it keeps about 60
+// through it, or be told to [Index.Follow]. It is built by the first search; of each key it keeps about 60
 // bytes and the text in which searches look.
 //
 // A search sees every change that was acknowledged before it began. After each

@@ -195,32 +195,51 @@ func (s *Store) TouchSessions(ctx context.Context, seen map[store.SessionID]time
 	seen = maps.Clone(seen) // a change may still be made after ctx is done
 	err := s.engine.Update(ctx, func(tx Tx) error {
 		for id, at := range seen {
-			session, err := loadSession(tx, id)
-			at = time.Unix(at.Unix(), 0).UTC()
-			if errors.Is(err, store.ErrNotFound) || err == nil && !at.After(session.LastSeenAt) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
 			record, err := tx.Get(SessionsBucket, id[:])
 			if err != nil {
 				return err
 			}
-			value, err := valueOf(appendTime(nil, sessionLastSeenAt, at))
-			if err == nil {
-				record, err = setField(record, sessionLastSeenAt, value)
+			if record == nil {
+				continue
 			}
+			changed, err := SeenAt(record, at)
 			if err != nil {
-				return damaged("a session: %w", err)
+				return err
 			}
-			if err := tx.Put(SessionsBucket, id[:], record); err != nil {
+			if changed == nil {
+				continue
+			}
+			if err := tx.Put(SessionsBucket, id[:], changed); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	return failed("writing when sessions were last seen", err)
+}
+
+// SeenAt returns the record of a session that was last seen at a time, in whole
+// seconds, or nil where the record says that time or a later one.
+func SeenAt(record []byte, at time.Time) ([]byte, error) {
+	session, err := decodeSession(record)
+	at = time.Unix(at.Unix(), 0).UTC()
+	if err == nil && !at.After(session.LastSeenAt) {
+		return nil, nil
+	}
+	var changed []byte
+	if err == nil {
+		var value []byte
+		if value, err = valueOf(appendTime(nil, sessionLastSeenAt, at)); err == nil {
+			changed, err = setField(record, sessionLastSeenAt, value)
+		}
+	}
+	if errors.Is(err, ErrNewer) {
+		return nil, fmt.Errorf("a session: %w", err)
+	}
+	if err != nil {
+		return nil, damaged("a session: %w", err)
+	}
+	return changed, nil
 }
 
 // removeSession removes a session and its index entries, or returns
