@@ -29,6 +29,7 @@ func New(options Options) (*Admin, error) {
 	a := &Admin{options: options, service: &service{
 		store:       options.Store,
 		passwords:   newHasher(options.Passwords, options.Working),
+		keyHasher:   options.KeyHasher,
 		throttle:    newThrottle(),
 		logger:      options.Logger,
 		now:         options.Now,

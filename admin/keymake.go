@@ -30,7 +30,7 @@ func (s *service) draft(owner *store.User, request *NewKey, place string) (draft
 	if err != nil {
 		return draft{}, err
 	}
-	key.Hash, key.Hint = secret.Hash(), secret.Hint()
+	key.Hash, key.Hint = s.keyHasher.Hash(secret), secret.Hint()
 	key.Owner, key.OwnerName = owner.ID, owner.Name
 	key.CreatedAt = now.UTC().Truncate(time.Microsecond)
 	return draft{key, secret}, nil

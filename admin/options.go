@@ -81,6 +81,9 @@ type Options struct {
 	// Logger receives sign-ins, refused ones and changes. Nil: nothing is
 	// logged.
 	Logger *slog.Logger
+	// KeyHasher makes the hashes of keys; that of Checks must know its first
+	// way. Zero: SHA-256.
+	KeyHasher apikey.Hasher
 	// Now is the clock. Nil: [time.Now].
 	Now func() time.Time
 	// Version is what the API description and the state say. Empty: "dev".

@@ -32,7 +32,7 @@ func (s *service) rotateKey(ctx context.Context, by actor, owner apikey.UserID, 
 	now := s.now()
 	key, err := s.store.UpdateKey(ctx, owner, id, func(key *apikey.Key) error {
 		previousHash, previousHint := key.Hash, key.Hint
-		key.Hash, key.Hint = secret.Hash(), secret.Hint()
+		key.Hash, key.Hint = s.keyHasher.Hash(secret), secret.Hint()
 		key.PreviousHash, key.PreviousHint, key.PreviousUntil = apikey.Hash{}, "", time.Time{}
 		if grace > 0 {
 			key.PreviousHash, key.PreviousHint = previousHash, previousHint

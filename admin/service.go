@@ -17,6 +17,7 @@ import (
 type service struct {
 	store       Store
 	passwords   *hasher
+	keyHasher   apikey.Hasher
 	throttle    *throttle
 	logger      *slog.Logger
 	now         func() time.Time

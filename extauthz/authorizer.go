@@ -56,6 +56,8 @@ type AuthorizerOptions struct {
 	Keys    KeyFinder
 	Limiter Limiter
 	Blocker Blocker
+	// Hasher makes the hashes that keys are found by. Zero: SHA-256.
+	Hasher apikey.Hasher
 	// Uses hears of allowed calls. Nil: nobody does.
 	Uses UseRecorder
 	// Recorder hears of decisions. Nil: nobody does.
@@ -78,6 +80,7 @@ type AuthorizerOptions struct {
 // Authorizer decides whether a request may pass, see [Authorizer.Authorize].
 type Authorizer struct {
 	keys     KeyFinder
+	hasher   apikey.Hasher
 	limiter  Limiter
 	blocker  Blocker
 	uses     UseRecorder
@@ -96,7 +99,10 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 	if o.Keys == nil || o.Limiter == nil || o.Blocker == nil {
 		return nil, errors.New("authorizer: Keys, Limiter and Blocker must be set")
 	}
-	a := &Authorizer{keys: o.Keys, limiter: o.Limiter, blocker: o.Blocker, uses: o.Uses, recorder: o.Recorder, logger: o.Logger, now: o.Now}
+	a := &Authorizer{
+		keys: o.Keys, hasher: o.Hasher, limiter: o.Limiter, blocker: o.Blocker,
+		uses: o.Uses, recorder: o.Recorder, logger: o.Logger, now: o.Now,
+	}
 	if a.logger == nil {
 		a.logger = slog.Default()
 	}
@@ -214,20 +220,34 @@ func (a *Authorizer) decide(ctx context.Context, request *apikey.Request, now ti
 	if err != nil { //nolint:nilerr // that it is malformed is the decision
 		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonMalformedKey}}, nil
 	}
-	hash := secret.Hash()
-	key, err := a.keys.FindKey(ctx, hash)
-	if err != nil && !errors.Is(err, apikey.ErrNotFound) {
-		return Outcome{}, fmt.Errorf("finding a key: %w", err)
+	key, err := a.find(ctx, secret, now)
+	if err != nil {
+		return Outcome{}, err
 	}
-	// The secret before a rotation is found for longer than it answers.
-	if err != nil || !key.Answers(&hash, now) {
-		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil //nolint:nilerr // that there is none is the decision
+	if key == nil {
+		return Outcome{Decision: apikey.Decision{Reason: apikey.ReasonUnknownKey}}, nil
 	}
 	request.Now = now
 	if a.policy.Load().strict {
 		request.Strict = true
 	}
 	return Outcome{Decision: apikey.Decide(key, request)}, nil
+}
+
+// find returns the key that a secret answers for, or nil.
+func (a *Authorizer) find(ctx context.Context, secret apikey.Secret, now time.Time) (*apikey.Key, error) {
+	for way := range a.hasher.Ways() {
+		hash := a.hasher.HashBy(way, secret)
+		key, err := a.keys.FindKey(ctx, hash)
+		if err != nil && !errors.Is(err, apikey.ErrNotFound) {
+			return nil, fmt.Errorf("finding a key: %w", err)
+		}
+		// The secret before a rotation is found for longer than it answers.
+		if err == nil && key.Answers(&hash, now) {
+			return key, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // that there is none is the decision
 }
 
 func limitOutcome(outcome *Outcome) {

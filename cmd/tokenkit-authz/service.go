@@ -18,6 +18,7 @@ import (
 
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/admin/dashboard"
+	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/envoy/doctor"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/block"
@@ -42,6 +43,7 @@ type service struct {
 	settings   *settings
 	logger     *slog.Logger
 	keys       *bolt.Store
+	hasher     apikey.Hasher
 	cache      *store.Cache
 	uses       *store.LastUsed
 	state      *statefile.File
@@ -82,6 +84,9 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 		}
 	}()
 	if v.keys, err = bolt.Open(ctx, s.keysFile(), bolt.Options{}); err != nil {
+		return nil, err
+	}
+	if err := v.openHasher(ctx); err != nil {
 		return nil, err
 	}
 	v.cache = store.NewCache(v.watch.reads(s, store.NewIndex(v.keys)), store.CacheOptions{Keys: s.cacheKeys, Absent: s.cacheMissing})
@@ -137,7 +142,7 @@ func (v *service) buildServers() error {
 		return err
 	}
 	options := extauthz.AuthorizerOptions{
-		Keys: v.cache, Limiter: v.limiter, Blocker: v.table, Uses: v.uses,
+		Keys: v.cache, Hasher: v.hasher, Limiter: v.limiter, Blocker: v.table, Uses: v.uses,
 		Strict: v.settings.strict, Uncounted: uncounted, Logger: v.logger,
 		LoggedPerSecond: v.settings.loggedPerSecond(),
 	}
@@ -174,7 +179,7 @@ func (v *service) buildServers() error {
 	adminOptions.Dashboard, adminOptions.Observer = board, v.watch.requests
 	adminOptions.Store, adminOptions.Logger, adminOptions.Ready = forgetful{v.cache, v.usage}, v.logger, v.ready
 	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v.table}, v, v.adminUsage()
-	adminOptions.Backup = v.keys
+	adminOptions.Backup, adminOptions.KeyHasher = v.keys, v.hasher
 	if g := v.settings.governor; g != nil {
 		adminOptions.Working = g.Need
 	}

@@ -54,6 +54,7 @@ type settings struct {
 	keyHeaders    []string
 	keyQuery      string
 	keyBearer     bool
+	keyPepperFile string
 	clientAddress string
 	strict        bool
 	limitStatus   int
@@ -115,6 +116,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&s.keyHeaders, "key-headers", []string{"api-key"}, "headers that may carry a key")
 	f.StringVar(&s.keyQuery, "key-query", "", "query parameter that may carry a key; empty: none")
 	f.BoolVar(&s.keyBearer, "key-bearer", false, "let Authorization: Bearer carry a key")
+	f.StringVar(&s.keyPepperFile, "key-pepper-file", "", "file of peppers, one a line, that keys are hashed with: the first for new keys, the others for those before, none for keys without; empty: no pepper")
 	f.StringVar(&s.clientAddress, "client-address", "peer", "where a client's address is read: peer, header:NAME that Envoy overwrites, or forwarded:N for x-forwarded-for with N trusted proxies before Envoy")
 	f.BoolVar(&s.strict, "strict", false, "make every key strict: both of its lists must hold for every request")
 	f.IntVar(&s.limitStatus, "limit-status", 403, "HTTP status of a spent hourly limit: 403 or 429")

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenkithq/authz/apikey"
+)
+
+// ErrPepper says that keys were made in a way that is not among those of a
+// hasher, so that no Check would find them.
+var ErrPepper = errors.New("keys would be denied")
+
+// CheckHashes reads all keys and returns how many hashes each way of hasher has
+// made, by way, of those that answer at now. Where there are others it returns
+// an error that is [ErrPepper] and says how many, why, and which is the first.
+func CheckHashes(ctx context.Context, keys Keys, hasher apikey.Hasher, now time.Time) ([]int, error) {
+	made := make([]int, hasher.Ways())
+	var lost lostKeys
+	err := keys.EachKey(ctx, 0, func(key *apikey.Key) error {
+		for _, hash := range []*apikey.Hash{&key.Hash, &key.PreviousHash} {
+			if *hash == (apikey.Hash{}) || !key.Answers(hash, now) {
+				continue
+			}
+			if way, known := hasher.WayOf(hash); known {
+				made[way]++
+			} else {
+				lost.add(key.ID, hash)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("checking how keys were hashed: %w", err)
+	}
+	return made, lost.err()
+}
+
+// lostKeys are those that no Check would find.
+type lostKeys struct {
+	peppered, plain int
+	first           apikey.KeyID
+}
+
+func (l *lostKeys) add(id apikey.KeyID, hash *apikey.Hash) {
+	if l.peppered+l.plain == 0 {
+		l.first = id
+	}
+	if hash.Peppered() {
+		l.peppered++
+	} else {
+		l.plain++
+	}
+}
+
+func (l *lostKeys) err() error {
+	const peppered, plain = "%d made with a pepper that is not given", "%d made without a pepper"
+	var why string
+	switch {
+	case l.peppered > 0 && l.plain > 0:
+		why = fmt.Sprintf(peppered+" and "+plain, l.peppered, l.plain)
+	case l.peppered > 0:
+		why = fmt.Sprintf(peppered, l.peppered)
+	case l.plain > 0:
+		why = fmt.Sprintf(plain, l.plain)
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s, the first of them key %d", ErrPepper, why, l.first)
+}
