@@ -15,15 +15,25 @@ import (
 	"go.uber.org/goleak"
 )
 
+// replicaVariable asks a process to be a replica, see [serveReplica].
+const replicaVariable = "TOKENKIT_ETCD_REPLICA"
+
 func TestMain(m *testing.M) {
 	etcdtest.Main()
+	if endpoint := os.Getenv(replicaVariable); endpoint != "" {
+		if err := serveReplica(endpoint); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	const memory = "/dev/shm"
 	if info, err := os.Stat(memory); err == nil && info.IsDir() && os.Getenv("TMPDIR") == "" {
 		_ = os.Setenv("TMPDIR", memory)
 	}
 	flag.Parse()
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		_ = checks.Value.Set("25") // each of some dozen changes, which a server syncs
+		_ = checks.Value.Set("10") // each of some dozen changes, which a server syncs
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -34,6 +44,7 @@ type prefixes struct{ made atomic.Int64 }
 func (p *prefixes) next() string { return fmt.Sprintf("/test%d/", p.made.Add(1)) }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
 	var prefixes prefixes
 	storetest.Run(t, func(string) storetest.Opener {
@@ -55,6 +66,7 @@ func cached(keys *etcd.Store, o store.CacheOptions) *store.Cache {
 }
 
 func TestCachedStore(t *testing.T) {
+	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
 	var prefixes prefixes
 	storetest.Run(t, func(string) storetest.Opener {

@@ -24,7 +24,7 @@ const loadingText = "tokenkit-authz keys, being loaded"
 // where there is nothing.
 func (e *engine) claim(ctx context.Context) error {
 	name := e.prefix + formatKey
-	answer, err := e.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(name), "=", 0)).
+	answer, err := e.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(e.prefix), "=", 0).WithPrefix()).
 		Then(clientv3.OpPut(name, formatText)).Else(clientv3.OpGet(name)).Commit()
 	if err != nil {
 		return failure(err)
@@ -34,7 +34,7 @@ func (e *engine) claim(ctx context.Context) error {
 	}
 	found := answer.Responses[0].GetResponseRange().GetKvs()
 	if len(found) == 0 {
-		return fmt.Errorf("%w: %q was removed", store.ErrUnavailable, name)
+		return fmt.Errorf("prefix %q: it holds something that is no store: expected nothing, or %q", e.prefix, formatKey)
 	}
 	switch text := string(found[0].Value); {
 	case text == formatText:

@@ -214,7 +214,7 @@ func (s *state) get(b bucket, key []byte) ([]byte, error) {
 		return nil, damagedRecord(b)
 	case found:
 		return bytesOf(value), nil
-	case b > primaries && s.unread[primaryOf(b)] > 0:
+	case b >= primaries && s.unread[primaryOf(b)] > 0:
 		// It may be what one of these would lead to.
 		return nil, damagedRecord(primaryOf(b))
 	}
