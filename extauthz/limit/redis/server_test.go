@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ var exact = []string{"--appendonly", "yes", "--appendfsync", "always"}
 func (s *server) start() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.address)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.folder, "--save", "", "--loglevel", "warning", "--enable-debug-command", "yes"}, s.args...)
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.folder, "--save", "", "--loglevel", "warning", "--repl-diskless-sync-delay", "0"}, s.args...)
 	s.command = exec.Command("redis-server", args...) //nolint:gosec // arguments of the test
 	log, err := os.OpenFile(filepath.Join(s.folder, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -55,7 +56,12 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	_ = log.Close()
-	eventually(s.t, "redis-server answers", func() bool { return s.run("PING") == "+PONG" })
+	eventually(s.t, "redis-server answers", func() bool { return s.answers() })
+}
+
+func (s *server) answers() bool {
+	answer := s.run("PING")
+	return answer == "+PONG" || strings.HasPrefix(answer, "-NOAUTH")
 }
 
 func (s *server) kill() {
@@ -139,4 +145,70 @@ func open(t testing.TB, o redis.Options) *redis.Client {
 	}
 	t.Cleanup(client.Close)
 	return client
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// says returns all of what a server says to a command.
+func (s *server) says(words string) string {
+	connection, err := net.DialTimeout("tcp", s.address, time.Second)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = connection.Close() }()
+	_ = connection.SetDeadline(time.Now().Add(2 * time.Second))
+	// A command that does not exist ends the answer.
+	if _, err := io.WriteString(connection, words+"\r\nEND\r\n"); err != nil {
+		return ""
+	}
+	var text []byte
+	for part := make([]byte, 4096); !strings.Contains(string(text), "-ERR unknown command"); {
+		n, err := connection.Read(part)
+		if err != nil {
+			return ""
+		}
+		text = append(text, part[:n]...)
+	}
+	return string(text)
+}
+
+func (s *server) info(line string) bool { return strings.Contains(s.says("INFO replication"), line) }
+
+// knows reports whether a Sentinel takes a server for the master.
+func (s *server) knows(master *server) bool {
+	return strings.Contains(s.says("SENTINEL GET-MASTER-ADDR-BY-NAME limits"), port(master.address))
+}
+
+func (s *server) linkUp() bool   { return s.info("master_link_status:up") }
+func (s *server) isMaster() bool { return s.info("role:master") }
+
+// newSentinel starts a Sentinel that replaces master after two seconds.
+func newSentinel(t testing.TB, master *server) *server {
+	t.Helper()
+	s := &server{t: t, folder: t.TempDir(), address: freeAddress(t)}
+	settings := filepath.Join(s.folder, "sentinel.conf")
+	text := "port " + port(s.address) + "\nbind 127.0.0.1\ndir " + s.folder + "\nsentinel monitor limits 127.0.0.1 " + port(master.address) +
+		" 1\nsentinel down-after-milliseconds limits 2000\nsentinel failover-timeout limits 3000\n"
+	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.command = exec.Command("redis-server", settings, "--sentinel") //nolint:gosec // arguments of the test
+	if err := s.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kill)
+	eventually(t, "the Sentinel knows the replica", func() bool {
+		return s.run("PING") == "+PONG" && strings.HasPrefix(s.run("SENTINEL", "REPLICAS", "limits"), "*1")
+	})
+	return s
+}
+
+func (s *server) expect(answer string, words ...string) {
+	s.t.Helper()
+	if got := s.run(words...); got != answer {
+		s.t.Fatalf("%v: expected %s, got %s", words, answer, got)
+	}
 }
