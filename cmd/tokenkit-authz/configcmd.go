@@ -100,6 +100,9 @@ func firstTooSmall(settings ...bounded) error {
 }
 
 func (s *settings) checkServers(logger *slog.Logger) error {
+	if err := s.store.check(); err != nil {
+		return err
+	}
 	if err := s.limits.check(); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/tokenkithq/authz/extauthz/statefile"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/bolt"
+	"github.com/tokenkithq/authz/store/etcd"
 	"github.com/tokenkithq/authz/telemetry"
 	"github.com/tokenkithq/authz/usage"
 	"github.com/tokenkithq/authz/usage/usagefile"
@@ -42,7 +43,7 @@ const streamWorkers = 32
 type service struct {
 	settings   *settings
 	logger     *slog.Logger
-	keys       *bolt.Store
+	keys       store.Store
 	hasher     apikey.Hasher
 	cache      *store.Cache
 	uses       *store.LastUsed
@@ -59,6 +60,8 @@ type service struct {
 	transport  transport
 	reloaded   atomic.Pointer[settings] // nil: they never were
 
+	file         *bolt.Store    // nil where replicas share the keys
+	etcd         *etcd.Store    // nil where they do not
 	localLimits  *limit.Limiter // nil where replicas share the limits
 	sharedLimits *lease.Limiter // nil where they do not
 	redis        *redis.Client  // likewise
@@ -83,13 +86,12 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 			err = errors.Join(err, v.close(ctx))
 		}
 	}()
-	if v.keys, err = bolt.Open(ctx, s.keysFile(), bolt.Options{}); err != nil {
+	if err := v.openKeys(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.openHasher(ctx); err != nil {
 		return nil, err
 	}
-	v.cache = store.NewCache(v.watch.reads(s, store.NewIndex(v.keys)), store.CacheOptions{Keys: s.cacheKeys, Absent: s.cacheMissing})
 	v.uses = store.NewLastUsed(v.cache, store.LastUsedOptions{Report: func(err error) {
 		logger.Warn("saving when keys were last used failed; it is tried again", "error", err)
 	}})
@@ -179,7 +181,10 @@ func (v *service) buildServers() error {
 	adminOptions.Dashboard, adminOptions.Observer = board, v.watch.requests
 	adminOptions.Store, adminOptions.Logger, adminOptions.Ready = forgetful{v.cache, v.usage}, v.logger, v.ready
 	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v.table}, v, v.adminUsage()
-	adminOptions.Backup, adminOptions.KeyHasher = v.keys, v.hasher
+	adminOptions.KeyHasher = v.hasher
+	if v.file != nil {
+		adminOptions.Backup = v.file
+	}
 	if g := v.settings.governor; g != nil {
 		adminOptions.Working = g.Need
 	}

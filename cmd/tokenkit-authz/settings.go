@@ -47,6 +47,7 @@ type settings struct {
 	adminListen   string
 	metricsListen string
 	transport     transportSettings
+	store         storeSettings
 	limits        limitSettings
 	drain         time.Duration
 	stopDeadline  time.Duration
@@ -120,6 +121,7 @@ func (s *settings) serveFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.clientAddress, "client-address", "peer", "where a client's address is read: peer, header:NAME that Envoy overwrites, or forwarded:N for x-forwarded-for with N trusted proxies before Envoy")
 	f.BoolVar(&s.strict, "strict", false, "make every key strict: both of its lists must hold for every request")
 	f.IntVar(&s.limitStatus, "limit-status", 403, "HTTP status of a spent hourly limit: 403 or 429")
+	s.store.flags(f)
 	s.limits.flags(f)
 	identity := envoy.DefaultIdentity()
 	f.StringVar(&s.headerKeyID, "header-key-id", identity.KeyID, "header that tells the upstream the key's id")

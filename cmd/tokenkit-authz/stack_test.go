@@ -24,6 +24,7 @@ import (
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/envoy/echo"
 	"github.com/tokenkithq/authz/envoy/envoytest"
+	"github.com/tokenkithq/authz/internal/etcdtest"
 )
 
 // program is the built binary, the real thing under test.
@@ -65,6 +66,7 @@ func (m tests) Run() int {
 }
 
 func TestMain(m *testing.M) {
+	etcdtest.Main()
 	syscall.Umask(0o077) // data folders that tests make are for their owner only
 	testscript.Main(tests{m}, map[string]func(){"tokenkit-authz": main})
 }

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/internal/etcdtest"
+	"github.com/tokenkithq/authz/internal/redistest"
+)
+
+// durably are the settings of a Redis that keeps what it granted.
+var durably = []string{"--appendonly", "yes", "--appendfsync", "always"}
+
+// shortStaleness is that of replicas in tests, which do not wait for half a
+// minute.
+const shortStaleness = 4 * time.Second
+
+// cluster is replicas of the program that share an etcd and a Redis, each
+// reached through a tunnel of each replica's own.
+type cluster struct {
+	etcd     *etcdtest.Cluster
+	redis    *redistest.Server
+	replicas []*replica
+}
+
+// replica is one of them.
+type replica struct {
+	*server
+	args    []string
+	toEtcd  []*tunnel
+	toRedis *tunnel
+	asked   *grpc.ClientConn
+	operate *admin.OperatorClient
+}
+
+// startCluster starts this many servers of etcd and replicas.
+func startCluster(t testing.TB, etcds, replicas int, args ...string) *cluster {
+	t.Helper()
+	c := &cluster{redis: redistest.Start(t, durably...), etcd: etcdtest.Start(t, etcds)}
+	for i := range replicas {
+		r := &replica{toRedis: dig(t, c.redis.Address)}
+		var endpoints []string
+		for _, m := range c.etcd.Members {
+			tunnel := dig(t, strings.TrimPrefix(m.Endpoint, "http://"))
+			r.toEtcd, endpoints = append(r.toEtcd, tunnel), append(endpoints, tunnel.Address)
+		}
+		r.args = append([]string{
+			"--store", "etcd://" + strings.Join(endpoints, ",") + "/test", "--store-staleness", shortStaleness.String(),
+			"--limits", "redis://" + r.toRedis.Address,
+		}, args...)
+		r.start(t, filepath.Join(t.TempDir(), fmt.Sprint("replica-", i)))
+		c.replicas = append(c.replicas, r)
+	}
+	return c
+}
+
+// start runs a replica over a data folder, at the address that it had.
+func (r *replica) start(t testing.TB, data string) {
+	t.Helper()
+	args := r.args
+	if r.server != nil {
+		args = append(args, "--grpc-listen", r.grpc, "--admin-listen", r.admin)
+	}
+	r.server = startServer(t, data, args...)
+	if r.asked != nil {
+		return
+	}
+	conn, err := grpc.NewClient(r.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.asked, r.operate = conn, admin.NewOperatorClient(filepath.Join(data, "control.sock"))
+	t.Cleanup(func() {
+		r.operate.Close()
+		_ = conn.Close()
+	})
+}
+
+// kill ends a replica as a crash does.
+func (r *replica) kill(t testing.TB) {
+	t.Helper()
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-r.exited
+	r.cmd = nil
+}
+
+func (r *replica) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cut separates a replica from etcd and Redis, or connects it again.
+func (r *replica) cut(cut bool) {
+	for _, tunnel := range append([]*tunnel{r.toRedis}, r.toEtcd...) {
+		tunnel.Cut(cut)
+	}
+}
+
+// check asks a replica about a call with a key, from an address of its own so
+// that none is blocked. It reports whether the call may pass.
+func (r *replica) check(ctx context.Context, key string, from uint32) (bool, error) {
+	request := checkRequest{header: "api-key", method: "GET", path: "/", from: "x-client-ip", address: fmt.Sprintf("10.%d.%d.%d", byte(from>>16), byte(from>>8), byte(from))}
+	message := request.message(key)
+	message.Attributes.ContextExtensions = nil // it is meant
+	response, err := authv3.NewAuthorizationClient(r.asked).Check(ctx, message)
+	return response.GetOkResponse() != nil, err
+}
+
+// newKey makes a key by a replica's operator API.
+func (r *replica) newKey(ctx context.Context, limit int64) (admin.CreatedKey, error) {
+	key := admin.NewKey{Name: "of-the-cluster"}
+	if limit > 0 {
+		key.RateLimitPerHour = &limit
+	}
+	return r.operate.CreateKey(ctx, admin.OwnedKey{Owner: testUser, NewKey: key})
+}
+
+func (c *cluster) addUser(t testing.TB) {
+	t.Helper()
+	command(t, testPassword+"\n", "user", "add", testUser, "--data", c.replicas[0].data)
+}
+
+// Of ten times as many calls as a limit allows, made at three replicas at once
+// and unevenly, the limit and no more pass, and not much less; also where a
+// replica crashes in the middle.
+func TestClusterLimit(t *testing.T) {
+	const most = 5000
+	for _, crash := range []bool{false, true} {
+		t.Run(map[bool]string{false: "all live", true: "one is killed"}[crash], func(t *testing.T) {
+			c := startCluster(t, 1, 3)
+			c.addUser(t)
+			key, err := c.replicas[0].newKey(t.Context(), most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var allowed, failed, calls atomic.Int64
+			var all sync.WaitGroup
+			for i, share := range []int64{35_000, 12_500, 2500} {
+				var left atomic.Int64
+				left.Store(share)
+				for range 100 {
+					all.Go(func() {
+						for left.Add(-1) >= 0 {
+							ok, err := c.replicas[i].check(t.Context(), key.Key, uint32(calls.Add(1)))
+							switch {
+							case err != nil:
+								failed.Add(1)
+							case ok:
+								allowed.Add(1)
+							}
+						}
+					})
+				}
+			}
+			if crash {
+				for allowed.Load() < most/3 {
+					time.Sleep(time.Millisecond)
+				}
+				c.replicas[1].kill(t)
+			}
+			all.Wait()
+			if failed.Load() > 0 && !crash {
+				t.Errorf("%d calls were not decided", failed.Load())
+			}
+			over := max(0, allowed.Load()-most)
+			if over > 0 || allowed.Load() < most*98/100 {
+				t.Errorf("%d calls were allowed, expected %d to %d", allowed.Load(), most*98/100, most)
+			}
+			fmt.Printf("calls=%d allowed=%d over_limit=%d\n", calls.Load(), allowed.Load(), over)
+		})
+	}
+}
