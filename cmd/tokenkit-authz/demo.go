@@ -95,6 +95,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 	front, err := d.startFront(ctx, envoy.Options{
 		Listen: listen, Authz: []string{l.grpc.Addr().String()}, AdminAPI: l.admin.Addr().String(), Upstream: upstream.Address(),
+		AuthzTimeout: 10 * time.Second, // a machine that compiles something else decides late
 	})
 	if err != nil {
 		return err
