@@ -79,6 +79,7 @@ type modelStep struct {
 	late    time.Duration // how old the readings of calls are
 	apart   time.Duration // between calls
 	length  time.Duration // of a sleep
+	align   time.Duration // it ends so long after a whole minute; zero: anywhere
 	link    linkKind
 	keep    bool // a failover keeps what was not confirmed
 	jump    time.Duration
@@ -139,6 +140,7 @@ func drawPlan(rt *rapid.T) plan {
 				time.Millisecond, 150 * time.Millisecond, time.Second, 4900 * time.Millisecond, 30 * time.Second, 56900 * time.Millisecond, 58 * time.Second,
 				time.Minute, 3 * time.Minute, 30 * time.Minute, 58 * time.Minute, 59 * time.Minute, time.Hour, 61 * time.Minute,
 			}).Draw(rt, "length")
+			s.align = rapid.SampledFrom([]time.Duration{0, time.Millisecond, 59 * time.Second, 59900 * time.Millisecond}).Draw(rt, "align")
 		case linkState:
 			s.link = linkKind(rapid.IntRange(0, int(linkKinds)-1).Draw(rt, "link"))
 		case failover:
@@ -294,6 +296,10 @@ func (p *plan) play(ctx context.Context, tally *tally) error {
 			p.call(ctx, r, step.key, step, &logs[step.key], tally)
 		case sleep:
 			time.Sleep(step.length)
+			if step.align > 0 {
+				into := time.Duration(s.memory.Now().UnixMilli()%60_000) * time.Millisecond
+				time.Sleep((step.align - into + time.Minute) % time.Minute)
+			}
 		case linkState:
 			r.link.mu.Lock()
 			r.kind = step.link
