@@ -89,6 +89,10 @@ corrupt: ## flipped bytes, stale and swapped pages, truncations
 restart: ## restart two instances in turn under load through the real Envoy
 	@TOKENKIT_REQUIRE=1 TOKENKIT_ROUNDS=$(call rounds,20000,200000) $(FIGURES) requests= $(LONG) -run 'TestRestart$$' ./cmd/tokenkit-authz
 
+.PHONY: cluster
+cluster: ## three replicas with etcd and Redis behind the real Envoy, while faults befall them
+	@TOKENKIT_REQUIRE=1 TOKENKIT_CLUSTER=$(call rounds,short,long) $(FIGURES) over_limit= $(LONG) -run 'TestClusterLimit|TestClusterFaults' ./cmd/tokenkit-authz
+
 .PHONY: scale
 scale: ## simulate 1 to 1,000 replicas that share the limits of 10,000,000 keys
 	@TOKENKIT_SCALE=$(call rounds,short,long) $(FIGURES) over_limit= $(LONG) -run 'TestScale$$' ./internal/scale

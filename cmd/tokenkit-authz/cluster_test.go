@@ -182,7 +182,7 @@ func TestClusterLimit(t *testing.T) {
 			if over > 0 || allowed.Load() < most*98/100 {
 				t.Errorf("%d calls were allowed, expected %d to %d", allowed.Load(), most*98/100, most)
 			}
-			fmt.Printf("calls=%d allowed=%d over_limit=%d\n", calls.Load(), allowed.Load(), over)
+			fmt.Printf("over_limit=%d allowed=%d calls=%d\n", over, allowed.Load(), calls.Load())
 		})
 	}
 }
