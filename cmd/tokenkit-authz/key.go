@@ -17,7 +17,7 @@ func newKey(std streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Create, change, rotate, pause, list and delete keys"}
 	cmd.AddCommand(
 		newKeyCreate(std), newKeyList(std), newKeyShow(std), newKeyUpdate(std), newKeyRotate(std), newKeyEnable(std, false), newKeyEnable(std, true),
-		newKeyUsage(std), newKeyExplain(std), newKeyDelete(std),
+		newKeyUsage(std), newKeyExplain(std), newKeyVerify(std), newKeyDelete(std),
 	)
 	return cmd
 }
