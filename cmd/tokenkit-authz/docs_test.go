@@ -1,6 +1,9 @@
 package main
 
 import (
+	"compress/gzip"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,8 +48,8 @@ func TestDocumentedShell(t *testing.T) {
 		for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
 			if block[1] == "sh" {
 				script = append(script, block[2])
-			} else {
-				t.Errorf("%s: a block of %q, which nothing checks:\n%s", path, block[1], block[2])
+			} else if slices.Contains([]string{"", "bash", "console", "shell"}, block[1]) {
+				t.Errorf("%s: a block of %q, in place of sh, is not run:\n%s", path, block[1], block[2])
 			}
 		}
 		if len(script) == 0 {
@@ -57,7 +60,7 @@ func TestDocumentedShell(t *testing.T) {
 		t.Run(name, func(t *testing.T) { runDocumented(t, name, strings.Join(script, "\n")) })
 	}
 	for _, name := range []string{
-		"README.md", "docs/getting-started.md", "docs/operations.md", "docs/tls.md", "examples/bare/README.md", "examples/compose/README.md",
+		"README.md", "docs/getting-started.md", "docs/operations.md", "docs/tls.md", "docs/upgrading.md", "examples/bare/README.md", "examples/compose/README.md",
 		"examples/envoy-gateway/README.md", "examples/istio/README.md", "examples/kubernetes/README.md", "examples/observability/README.md",
 	} {
 		if !slices.Contains(tested, name) {
@@ -88,6 +91,9 @@ func runDocumented(t *testing.T, name, script string) {
 	}
 	if err := os.Mkdir(filepath.Join(clone, "secrets"), 0o700); err != nil {
 		t.Fatal(err)
+	}
+	if name == "docs/upgrading.md" {
+		firstStore(t, root, filepath.Join(clone, "data"))
 	}
 	dir := clone
 	if strings.HasPrefix(name, "examples/") {
@@ -120,6 +126,27 @@ func runDocumented(t *testing.T, name, script string) {
 	).Replace(script)
 	stubs.run(t, dir, root, script)
 	stubs.check(t)
+}
+
+// firstStore makes a data folder as the first version left it.
+func firstStore(t *testing.T, root, data string) {
+	t.Helper()
+	old, err := os.Open(filepath.Join(root, "store/bolt/testdata/version1.db.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	unpacked, err := gzip.NewReader(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := io.ReadAll(unpacked)
+	if err == nil {
+		err = errors.Join(os.Mkdir(data, 0o700), os.WriteFile(filepath.Join(data, "keys.db"), image, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func freeAddress(t *testing.T) string {
