@@ -12,8 +12,8 @@
 // and spends them by itself. A lease ends after [Options].Span; what was not
 // used of it is given back. Leases grow while a key is busy, so that the next
 // is there before the last is used up, until all replicas together hold up to
-// a 64th of the limit. Near the end of the limit they get smaller. A limit so
-// small that a 64th of it is less than one token for each replica is spent
+// a 50th of the limit. Near the end of the limit they get smaller. A limit so
+// small that a 50th of it is less than two tokens for each replica is spent
 // from the engine directly, many calls in one exchange where many wait.
 //
 // # Why at most N calls

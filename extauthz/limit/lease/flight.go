@@ -177,7 +177,7 @@ func (l *Limiter) wants(e *entry, p *pending, now instant, ended bool) uint32 {
 		return 0
 	}
 	left := uint64(e.left(now))
-	if !ended && e.known && now.mono-e.seenAt < int64(l.span) && left <= uint64(e.size)/2 {
+	if !ended && e.known && now.mono-e.seenAt < int64(l.span) && left <= uint64(e.size)/4 {
 		e.size *= 4
 	}
 	e.size = min(e.size, l.shareOf(e.limit))

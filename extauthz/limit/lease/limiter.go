@@ -67,8 +67,9 @@ const (
 	longestDenial = 3 * time.Second
 	// retryAfter is how long nobody asks an engine that did not answer.
 	retryAfter = 100 * time.Millisecond
-	// share is the part of a limit that all replicas together may hold unused.
-	share = 64
+	// share is the part of a limit that all replicas together may hold unused;
+	// one alone holds as much as one of two.
+	share = 50
 	// sweepEvery is how often ended leases are given back.
 	sweepEvery = time.Second
 )
@@ -345,7 +346,7 @@ func (l *Limiter) up(at instant) bool { return at.mono >= l.down.Load() }
 
 // shareOf is how many tokens of a limit this replica may hold unused.
 func (l *Limiter) shareOf(most uint32) uint32 {
-	return uint32(max(1, int64(most)/(share*l.replicas.Load())))
+	return uint32(max(1, int64(most)/(share*max(2, l.replicas.Load()))))
 }
 
 // bound limits how late the engine's clock can be, by what was seen of it.

@@ -112,7 +112,7 @@ func (e *entry) take(n uint32, at instant) bool {
 
 // runsLow reports whether it is time to lease more before anybody waits.
 func (e *entry) runsLow(at instant) bool {
-	return e.size > 1 && e.engineLeft > 0 && at.mono >= e.deniedUntil && e.left(at) <= e.size/2
+	return e.size > 1 && e.engineLeft > 0 && at.mono >= e.deniedUntil && e.left(at) <= e.size/4
 }
 
 func (e *entry) result(at instant, allowed bool) limit.Result {
@@ -126,6 +126,12 @@ func (e *entry) result(at instant, allowed bool) limit.Result {
 	}
 	result.Reset = time.Duration(reset)
 	return result
+}
+
+// patient reports whether tokens may be given back with the next exchange,
+// which comes before long, because others have enough.
+func (e *entry) patient(at instant) bool {
+	return e.left(at) > 0 && e.engineLeft > e.limit/8
 }
 
 // room returns where a lease can be put, or nil.

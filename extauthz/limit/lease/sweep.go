@@ -56,7 +56,7 @@ func (l *Limiter) sweep(now instant) {
 					break
 				}
 				e := s.at(ended.place)
-				if e.used && !e.flying && s.dropEnded(e, now) && l.up(now) {
+				if e.used && !e.flying && s.dropEnded(e, now) && !e.patient(now) && l.up(now) {
 					l.fly(s, e, ended.place)
 				}
 			}
@@ -74,7 +74,7 @@ func (l *Limiter) sweep(now instant) {
 func (l *Limiter) retry(s *shard, now instant) {
 	for id, p := range s.pending {
 		e, place := s.find(id)
-		if len(p.back) == 0 || e == nil || e.flying {
+		if len(p.back) == 0 || e == nil || e.flying || e.patient(now) {
 			continue
 		}
 		if p.until > 0 && now.mono > p.until {
