@@ -190,6 +190,7 @@ func TestReplicaIsCutOff(t *testing.T) {
 	b := open(t, etcd.Options{Endpoints: proxy.Endpoints, Staleness: staleness})
 	a.user(t)
 	kept, doomed := a.key(t, 1), a.key(t, 2)
+	first, second := a.key(t, 10), a.key(t, 11)
 	b.finds(t, 1, nil)
 	b.finds(t, 3, store.ErrNotFound)
 	for round := range rounds(t, 1, 5) {
@@ -214,6 +215,9 @@ func TestReplicaIsCutOff(t *testing.T) {
 		if _, err := a.DeleteKey(t.Context(), 0, doomed.ID, by); err != nil {
 			t.Fatal(err)
 		}
+		// The second key gets another secret, and the first takes that one over.
+		a.rotate(t, second.ID, 100*round+12)
+		a.rotate(t, first.ID, 100*round+11)
 		client := cluster.Client(t)
 		head, err := client.Get(t.Context(), "any")
 		must(t, err)
@@ -223,6 +227,10 @@ func TestReplicaIsCutOff(t *testing.T) {
 		eventually(t, "coming back", func() bool { return b.etcd.Fresh() == nil })
 		b.finds(t, 2, store.ErrNotFound)
 		w.end(t, deleted)
+		if got := b.finds(t, 100*round+11, nil); got.ID != first.ID {
+			t.Errorf("a secret leads to key %d", got.ID)
+		}
+		a.rotate(t, second.ID, 100*round+111)
 		if got := b.finds(t, 1, nil); !reflect.DeepEqual(got, kept) {
 			t.Errorf("got %+v", got)
 		}
@@ -263,12 +271,45 @@ func TestAnswersAreLost(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		proxy.Heal()
+		proxy.Break()
 		must(t, <-done)
+	}
+	if r.etcd.Stats().Doubtful == 0 {
+		t.Error("no answer was lost, which proves nothing")
 	}
 	c := other.contents(t)
 	if want := rounds(t, 2, 20); len(c.keys) != want || len(c.events) != 1+want+want/2 {
 		t.Errorf("%d keys, %d events", len(c.keys), len(c.events))
+	}
+}
+
+// A time of last use that another replica writes while a key is deleted is not
+// left behind.
+func TestDeletedWhileTouched(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, 1)
+	proxy := newProxy(t, cluster.Endpoints())
+	r := open(t, etcd.Options{Endpoints: proxy.Endpoints})
+	other := open(t, etcd.Options{Endpoints: cluster.Endpoints()})
+	r.user(t)
+	key := r.key(t, 1)
+	proxy.CutAnswers()
+	must(t, other.TouchKeys(t.Context(), map[apikey.KeyID]time.Time{key.ID: noon}))
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.DeleteKey(context.Background(), 0, key.ID, by)
+		done <- err
+	}()
+	eventually(t, "the deletion", func() bool {
+		_, err := other.FindKey(t.Context(), hashOf(1))
+		return errors.Is(err, store.ErrNotFound)
+	})
+	proxy.Heal()
+	must(t, <-done)
+	kept, err := cluster.Client(t).Get(t.Context(), etcd.DefaultPrefix+"l/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	must(t, err)
+	if kept.Count != 0 {
+		t.Error("a time of last use is left of a key that was deleted")
 	}
 }
 

@@ -110,6 +110,16 @@ func (p *proxy) CutAnswers() { p.set(false, true) }
 // Heal lets everything through, also what was held back.
 func (p *proxy) Heal() { p.set(false, false) }
 
+// Break ends all connections, and lets everything through those that follow.
+func (p *proxy) Break() {
+	p.mu.Lock()
+	for conn := range p.open {
+		_ = conn.Close()
+	}
+	p.mu.Unlock()
+	p.Heal()
+}
+
 func (p *proxy) set(requests, answers bool) {
 	p.mu.Lock()
 	p.requests, p.answers = requests, answers

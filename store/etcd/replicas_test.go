@@ -57,6 +57,16 @@ func (r *replica) key(t testing.TB, n int) *apikey.Key {
 	return key
 }
 
+// rotate gives a key another secret.
+func (r *replica) rotate(t testing.TB, id apikey.KeyID, n int) {
+	t.Helper()
+	_, err := r.UpdateKey(context.Background(), 0, id, func(key *apikey.Key) error {
+		key.Hash = hashOf(n)
+		return nil
+	}, by)
+	must(t, err)
+}
+
 func (r *replica) user(t testing.TB) *store.User {
 	t.Helper()
 	user, err := r.CreateUser(context.Background(), &store.User{Name: "ada", CreatedAt: noon}, by)
