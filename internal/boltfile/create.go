@@ -60,7 +60,7 @@ func replaceFile(ctx context.Context, path string, o Options, write func(temp st
 	if err := os.Rename(temp, path); err != nil {
 		return errors.Join(writeError(err), os.Remove(temp))
 	}
-	if err := syncDir(path); err != nil {
+	if err := SyncFolder(path); err != nil {
 		return writeError(err)
 	}
 	return nil

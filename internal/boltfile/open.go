@@ -193,8 +193,8 @@ func openMap(path string, file *os.File, o Options) (db *bbolt.DB, err error) {
 	return db, nil
 }
 
-// syncDir makes the names in the folder of path survive a crash.
-func syncDir(path string) error {
+// SyncFolder makes the names in the folder of path survive a crash.
+func SyncFolder(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

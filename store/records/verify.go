@@ -19,20 +19,25 @@ type Report struct {
 // entries and each index entry leads to its record, and that all owners exist.
 func (s *Store) Verify(ctx context.Context) (Report, error) {
 	var report Report
-	err := s.engine.View(ctx, func(tx Tx) error {
-		v := &verifier{ctx: ctx, tx: tx}
-		v.users()
-		v.keys()
-		v.sessions()
-		if !s.first {
-			v.invitations()
-			v.events()
-			report.Invitations, report.Events = v.count(InvitationsBucket), v.count(EventsBucket)
-		}
-		report.Users, report.Keys, report.Sessions = v.count(UsersBucket), v.count(KeysBucket), v.count(SessionsBucket)
-		return v.err
+	err := s.engine.View(ctx, func(tx Tx) (err error) {
+		report, err = s.verify(ctx, tx)
+		return err
 	})
 	return report, failed("verifying store", err)
+}
+
+func (s *Store) verify(ctx context.Context, tx Tx) (report Report, err error) {
+	v := &verifier{ctx: ctx, tx: tx}
+	v.users()
+	v.keys()
+	v.sessions()
+	if !s.first {
+		v.invitations()
+		v.events()
+		report.Invitations, report.Events = v.count(InvitationsBucket), v.count(EventsBucket)
+	}
+	report.Users, report.Keys, report.Sessions = v.count(UsersBucket), v.count(KeysBucket), v.count(SessionsBucket)
+	return report, v.err
 }
 
 // verifier compares records and index entries until the first error.
