@@ -26,6 +26,7 @@ func TestImports(t *testing.T) {
 		"extauthz/limit/lease":            {own: []string{"apikey", "extauthz/limit"}},
 		"extauthz/limit/lease/enginetest": {own: []string{"apikey", "extauthz/limit/lease"}, others: []string{"pgregory.net/rapid"}},
 		"extauthz/block/shared":           {own: []string{"apikey", "extauthz/block"}},
+		"extauthz/limit/etcd":             {own: []string{"apikey", "extauthz/limit/lease"}, others: []string{"go.etcd.io/etcd/"}},
 		"extauthz/limit/redis":            {own: []string{"apikey", "extauthz/limit/lease", "extauthz/block", "extauthz/block/shared"}, others: []string{"github.com/redis/rueidis"}},
 		"extauthz/statefile":              {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
 		"telemetry":                       {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/limit/lease", "extauthz/block", "store", "usage"}, others: []string{"github.com/go-json-experiment/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
@@ -36,6 +37,9 @@ func TestImports(t *testing.T) {
 		"store/bolt":                      {own: []string{"apikey", "store", "store/records", "internal/boltfile"}},
 		"store/etcd":                      {own: []string{"apikey", "store", "store/records"}, others: []string{"go.etcd.io/etcd/", "github.com/tidwall/btree", "go.uber.org/zap"}},
 		"internal/procs":                  {others: []string{"golang.org/x/sys/unix"}},
+		"internal/tlsfiles":               {},
+		"internal/connlimit":              {},
+		"internal/attacks":                {},
 		"admin/dashboard":                 {},
 		"admin":                           {own: []string{"apikey", "store", "usage"}, others: []string{"github.com/danielgtaylor/huma/", "golang.org/x/", "github.com/go-json-experiment/"}},
 	}

@@ -1,0 +1,75 @@
+package etcd_test
+
+import (
+	"net/url"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/tokenkithq/authz/extauthz/limit/etcd"
+)
+
+func TestMain(m *testing.M) {
+	// A server that stopped leaves loggers and listeners' ends for a moment.
+	goleak.VerifyTestMain(m)
+}
+
+// member is an etcd of one member inside the test.
+type member struct {
+	t      testing.TB
+	folder string
+	server *embed.Etcd
+	urls   [2]url.URL
+}
+
+func newMember(t testing.TB) *member {
+	t.Helper()
+	m := &member{t: t, folder: t.TempDir()}
+	for i, name := range []string{"client", "peer"} {
+		m.urls[i] = url.URL{Scheme: "unix", Host: "", Path: filepath.Join(m.folder, name)}
+	}
+	m.start()
+	t.Cleanup(func() { m.server.Close() })
+	return m
+}
+
+func (m *member) start() {
+	m.t.Helper()
+	c := embed.NewConfig()
+	c.Dir, c.UnsafeNoFsync = filepath.Join(m.folder, "data"), true // no test pulls the plug
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{m.urls[0]}, []url.URL{m.urls[0]}
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{m.urls[1]}, []url.URL{m.urls[1]}
+	c.InitialCluster = c.Name + "=" + m.urls[1].String()
+	var err error
+	if m.server, err = embed.StartEtcd(c); err != nil {
+		m.t.Fatal(err)
+	}
+	select {
+	case <-m.server.Server.ReadyNotify():
+	case <-time.After(30 * time.Second):
+		m.t.Fatal("etcd was not ready within 30 s")
+	}
+}
+
+func (m *member) open(o etcd.Options) *etcd.Engine {
+	m.t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{m.urls[0].String()}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	engine, err := etcd.Open(m.t.Context(), client, o)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		engine.Close()
+		_ = client.Close()
+	})
+	return engine
+}
