@@ -59,9 +59,9 @@ e2e: ## the conformance table and the documented promises, through the real Envo
 	grep -E '^--- ' $$log; grep -E '^[0-9]+ passed, [0-9]+ failed$$' $$log | tail -1; rm -f $$log; exit $$status
 
 .PHONY: configs
-configs: ## render and validate every configuration: by Envoy, systemd and published schemas
-	@log=$$(mktemp); status=0; TOKENKIT_REQUIRE=1 $(GO) test -count=1 -v ./envoy ./examples/... \
-		-run 'TestDefaultConfiguration|TestEnvoyAccepts|TestIstioMesh|TestEveryMesh|TestFile|TestRoutesRepeat|TestEnvoyConfig|TestUnits|TestManifests|TestPod|TestKustomize' \
+configs: ## render and validate every configuration: by Envoy, systemd, promtool and published schemas
+	@log=$$(mktemp); status=0; TOKENKIT_REQUIRE=1 $(GO) test -count=1 -v . ./envoy ./examples/... \
+		-run 'TestDefaultConfiguration|TestEnvoyAccepts|TestIstioMesh|TestEveryMesh|TestFile|TestRoutesRepeat|TestEnvoyConfig|TestUnits|TestManifests|TestPod|TestKustomize|TestDockerfile|TestReleaseFlags|TestQueries|TestAlerts|TestDashboard|TestPromtool' \
 		>$$log 2>&1 || { status=$$?; cat $$log; }; \
 	grep -E '^ *--- ' $$log; echo "$$(grep -cE '^ *--- PASS' $$log) passed, $$(grep -cE '^ *--- FAIL' $$log) failed"; rm -f $$log; exit $$status
 
