@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,33 +16,42 @@ import (
 	"github.com/tokenkithq/authz/envoy/echo"
 	"github.com/tokenkithq/authz/envoy/envoytest"
 	"github.com/tokenkithq/authz/envoy/standin"
+	"github.com/tokenkithq/authz/internal/etcdtest"
+	"github.com/tokenkithq/authz/internal/redistest"
 )
 
 // The one table, with the built program behind a real Envoy and behind the
-// stand-in. It prints how many cases passed and failed.
+// stand-in, and with three of it that share an etcd and a Redis. It prints how
+// many cases passed and failed.
 func TestConformance(t *testing.T) {
 	passed, failed := 0, 0
-	for name, front := range map[string]func(testing.TB, envoy.Options) string{
-		"envoy": func(t testing.TB, o envoy.Options) string {
-			return strings.TrimPrefix(envoytest.Start(t, o).URL, "http://")
-		},
-		"stand-in": func(t testing.TB, o envoy.Options) string {
-			o.Listen = "127.0.0.1:0"
-			proxy, err := standin.Start(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = proxy.Close() })
-			return proxy.Address()
-		},
+	realEnvoy := func(t testing.TB, o envoy.Options) string {
+		return strings.TrimPrefix(envoytest.Start(t, o).URL, "http://")
+	}
+	standIn := func(t testing.TB, o envoy.Options) string {
+		o.Listen = "127.0.0.1:0"
+		proxy, err := standin.Start(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = proxy.Close() })
+		return proxy.Address()
+	}
+	for _, mode := range []conformanceMode{
+		{name: "envoy", front: realEnvoy},
+		{name: "stand-in", front: standIn},
+		{name: "three replicas", front: realEnvoy, replicas: 3},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if name == "envoy" {
+		t.Run(mode.name, func(t *testing.T) {
+			if mode.name != "stand-in" {
 				envoytest.Require(t)
+			}
+			if mode.replicas > 1 {
+				mode.etcd, mode.redis = etcdtest.Start(t, 1), redistest.Start(t, durably...)
 			}
 			for i, group := range conformance.Groups() {
 				t.Run(group.Name, func(t *testing.T) {
-					for _, result := range conformance.RunGroup(t.Context(), &conformanceEnv{t: t, front: front}, i, group) {
+					for _, result := range conformance.RunGroup(t.Context(), &conformanceEnv{t, mode}, i, group) {
 						t.Run(result.Case, func(t *testing.T) {
 							if result.Err != nil {
 								failed++
@@ -57,30 +67,52 @@ func TestConformance(t *testing.T) {
 	fmt.Printf("\n%d passed, %d failed\n", passed, failed)
 }
 
+// conformanceMode is a way to run the table.
+type conformanceMode struct {
+	name     string
+	front    func(testing.TB, envoy.Options) string
+	replicas int // more than one share the rest
+	etcd     *etcdtest.Cluster
+	redis    *redistest.Server
+}
+
 // conformanceEnv starts stacks that last as long as a test.
 type conformanceEnv struct {
-	t     testing.TB
-	front func(testing.TB, envoy.Options) string
+	t testing.TB
+	conformanceMode
 }
 
 func (e *conformanceEnv) Start(ctx context.Context, settings conformance.Settings) (*conformance.Stack, error) {
-	args := settings.Serve
-	socket := filepath.Join(e.t.TempDir(), "check.sock")
-	if settings.Socket {
-		args = append(args, "--grpc-socket", socket)
+	var shared []string
+	if e.replicas > 1 {
+		name := "/" + rand.Text()
+		shared = []string{"--store", strings.Replace(e.etcd.Members[0].Endpoint, "http", "etcd", 1) + name, "--limits", "redis://" + e.redis.Address, "--limits-prefix", name}
 	}
-	s := startServer(e.t, e.t.TempDir(), args...)
-	const owner = "you"
-	command(e.t, testPassword+"\n", "user", "add", owner, "--email", testUser, "--data", s.data)
 	o := settings.Front
-	upstream := echo.Start(e.t)
-	o.Authz, o.AdminAPI, o.Upstream, o.AuthzTimeout = []string{s.grpc}, s.admin, upstream.Address(), 10*time.Second
-	switch {
-	case settings.Socket:
-		o.Authz = []string{"unix:" + socket}
-	case settings.Unreachable:
-		o.Authz = []string{"127.0.0.1:1"}
+	o.Authz = nil
+	var s *server // the last of them, while the first is told of the user
+	const owner = "you"
+	for i := range max(1, e.replicas) {
+		args := append(settings.Serve, shared...)
+		socket := filepath.Join(e.t.TempDir(), "check.sock")
+		if settings.Socket {
+			args = append(args, "--grpc-socket", socket)
+		}
+		s = startServer(e.t, e.t.TempDir(), args...)
+		if i == 0 {
+			command(e.t, testPassword+"\n", "user", "add", owner, "--email", testUser, "--data", s.data)
+		}
+		switch {
+		case settings.Socket:
+			o.Authz = append(o.Authz, "unix:"+socket)
+		case settings.Unreachable:
+			o.Authz = []string{"127.0.0.1:1"}
+		default:
+			o.Authz = append(o.Authz, s.grpc)
+		}
 	}
+	upstream := echo.Start(e.t)
+	o.AdminAPI, o.Upstream, o.AuthzTimeout = s.admin, upstream.Address(), 10*time.Second
 	stack := &conformance.Stack{
 		Front: e.front(e.t, o), Upstream: upstream, Owner: owner, Username: testUser, Password: testPassword,
 		Close: func() error { return nil }, // all parts end with the test

@@ -13,6 +13,7 @@ import (
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/extauthz"
+	"github.com/tokenkithq/authz/extauthz/block/shared"
 	"github.com/tokenkithq/authz/extauthz/limit"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
@@ -186,12 +187,36 @@ func (v *service) openLimits(ctx context.Context) error {
 	if v.redis, err = redis.Open(ctx, options); err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
-	shared, err := lease.New(lease.Options{Engine: v.redis, Mode: away, Replicas: l.shares, Logger: v.logger})
-	if err != nil {
+	if v.sharedLimits, err = lease.New(lease.Options{Engine: v.redis, Mode: away, Replicas: l.shares, Logger: v.logger}); err != nil {
 		return err
 	}
-	v.limiter, v.sharedLimits = shared, shared
+	v.limiter = v.sharedLimits
 	return nil
+}
+
+// shareBlocks puts what replicas share before the table, where they do.
+func (v *service) shareBlocks() (err error) {
+	if v.redis == nil {
+		return nil
+	}
+	v.sharedBlocks, err = shared.New(shared.Options{Table: v.table, Backend: v.redis.Blocks(), Logger: v.logger})
+	return err
+}
+
+// blocker returns what Checks ask about addresses.
+func (v *service) blocker() extauthz.Blocker {
+	if v.sharedBlocks != nil {
+		return v.sharedBlocks
+	}
+	return v.table
+}
+
+// runShared keeps what replicas share up to date, until ctx is done.
+func (v *service) runShared(ctx context.Context) error {
+	if v.sharedBlocks == nil {
+		return nil
+	}
+	return v.sharedBlocks.Run(ctx)
 }
 
 // engineTimeout is how long the service waits for an engine when it starts.
@@ -200,10 +225,10 @@ const engineTimeout = 20 * time.Second
 // LimitState shows the limiter to the admin API.
 func (v *service) LimitState(key *apikey.Key, now time.Time) admin.LimitState {
 	state := v.limiter.Peek(key, 1, now)
-	if shared := v.sharedLimits; shared != nil {
+	if v.sharedLimits != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if asked, err := shared.Look(ctx, key, 1, now); err == nil {
+		if asked, err := v.sharedLimits.Look(ctx, key, 1, now); err == nil {
 			state = asked
 		}
 	}

@@ -189,7 +189,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	if g := v.settings.governor; g != nil {
 		loops.Go(func() error { return g.Run(loopCtx) })
 	}
-	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run, v.reload, v.runFresh} {
+	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run, v.reload, v.runFresh, v.runShared} {
 		loops.Go(func() error { return loop(loopCtx) })
 	}
 	servers, serverCtx := errgroup.WithContext(ctx)

@@ -22,6 +22,7 @@ import (
 	"github.com/tokenkithq/authz/envoy/doctor"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/block"
+	"github.com/tokenkithq/authz/extauthz/block/shared"
 	"github.com/tokenkithq/authz/extauthz/limit"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
@@ -65,6 +66,7 @@ type service struct {
 	localLimits  *limit.Limiter // nil where replicas share the limits
 	sharedLimits *lease.Limiter // nil where they do not
 	redis        *redis.Client  // likewise
+	sharedBlocks *shared.Table  // likewise; it stands before table
 }
 
 // openService opens the data folder and builds all parts over it. The caller
@@ -108,6 +110,9 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	if v.table, err = block.New(ctx, block.Options{Journal: v.state.Blocks(), Never: never}); err != nil {
 		return nil, err
 	}
+	if err := v.shareBlocks(); err != nil {
+		return nil, err
+	}
 	if err := v.openUsage(ctx); err != nil {
 		return nil, err
 	}
@@ -144,7 +149,7 @@ func (v *service) buildServers() error {
 		return err
 	}
 	options := extauthz.AuthorizerOptions{
-		Keys: v.cache, Hasher: v.hasher, Limiter: v.limiter, Blocker: v.table, Uses: v.uses,
+		Keys: v.cache, Hasher: v.hasher, Limiter: v.limiter, Blocker: v.blocker(), Uses: v.uses,
 		Strict: v.settings.strict, Uncounted: uncounted, Logger: v.logger,
 		LoggedPerSecond: v.settings.loggedPerSecond(),
 	}
@@ -180,7 +185,7 @@ func (v *service) buildServers() error {
 	adminOptions := v.settings.adminOptions()
 	adminOptions.Dashboard, adminOptions.Observer = board, v.watch.requests
 	adminOptions.Store, adminOptions.Logger, adminOptions.Ready = forgetful{v.cache, v.usage}, v.logger, v.ready
-	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v.table}, v, v.adminUsage()
+	adminOptions.Blocks, adminOptions.Limits, adminOptions.Usage = blocks{v}, v, v.adminUsage()
 	adminOptions.KeyHasher = v.hasher
 	if v.file != nil {
 		adminOptions.Backup = v.file
@@ -220,6 +225,9 @@ func (v *service) close(ctx context.Context) error {
 	}
 	if v.limiter != nil {
 		step("saving the limits", v.limiter.Close(ctx))
+	}
+	if v.sharedBlocks != nil {
+		v.sharedBlocks.Close()
 	}
 	if v.redis != nil {
 		v.redis.Close()

@@ -25,13 +25,20 @@ type Backend interface {
 	Failed(ctx context.Context, failures []Failure, answers []block.Remote) error
 	// Unblock forgets an address and reports whether it was blocked.
 	Unblock(ctx context.Context, prefix netip.Prefix) (bool, error)
-	// Changes returns the changes after a number, some of them where there are
-	// many.
-	Changes(ctx context.Context, after uint64) (Changes, error)
+	// Changes notes that a replica knows of all changes up to a number, and
+	// returns those after it, some of them where there are many.
+	Changes(ctx context.Context, replica, after uint64) (Changes, error)
+	// Heard returns the number up to which all replicas know of changes, and
+	// that of the last change. A replica that has not asked for changes for
+	// [ReplicaLife] does not count.
+	Heard(ctx context.Context) (all, last uint64, err error)
 	// Listen calls changed whenever there may be changes, until ctx is done or
 	// the connection ends.
 	Listen(ctx context.Context, changed func()) error
 }
+
+// ReplicaLife is for how long a replica counts that does not ask for changes.
+const ReplicaLife = 3 * time.Second
 
 // Failure is one failure of an address.
 type Failure struct {

@@ -9,8 +9,9 @@
 // A failure is told to the [Backend], which counts those of all replicas in
 // one window, by its own clock; the call waits for the answer, up to
 // [Options].Wait, so that the failure that makes an address blocked is the one
-// that is logged and no later attempt passes here. The other replicas hear of
-// it at once, and within a second where the message is lost.
+// that is logged and no later attempt passes anywhere: it also waits, up to
+// [Options.Settle], until the other replicas have heard of the block. They do at
+// once, and within a second where the message is lost.
 //
 // While the backend is away failures are counted by each replica for itself,
 // and blocks that are known stay: an address may then fail up to nine times at

@@ -57,7 +57,7 @@ func (t *Table) listen(ctx context.Context) {
 func (t *Table) hear(ctx context.Context) {
 	for ctx.Err() == nil {
 		bounded, cancel := context.WithTimeout(ctx, timeout)
-		changes, err := t.backend.Changes(bounded, t.heard)
+		changes, err := t.backend.Changes(bounded, t.replica, t.heard)
 		cancel()
 		now := t.now() // after the answer, so that no block ends early
 		if ctx.Err() != nil {
@@ -94,6 +94,7 @@ type Stats struct {
 	Late      uint64 // of them, because the backend took too long
 	Overflows uint64 // of them, because too many waited to be told
 	Changes   uint64 // blocks and unblocks heard of
+	Unsettled uint64 // blocks and unblocks that not all replicas knew of in time
 	Errors    uint64 // exchanges with the backend that failed
 	Failing   bool   // the last one failed
 }
@@ -103,8 +104,8 @@ func (t *Table) Stats() Stats {
 	c := &t.counts
 	return Stats{
 		Stats: t.local.Stats(), Told: c.told.Load(), Alone: c.alone.Load(), Late: c.late.Load(), Overflows: c.overflows.Load(),
-		Changes: c.changes.Load(), Errors: c.errors.Load(), Failing: t.failing.Load(),
+		Changes: c.changes.Load(), Unsettled: c.unsettled.Load(), Errors: c.errors.Load(), Failing: t.failing.Load(),
 	}
 }
 
-type counts struct{ told, alone, late, overflows, changes, errors atomic.Uint64 }
+type counts struct{ told, alone, late, overflows, changes, unsettled, errors atomic.Uint64 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type Options struct {
 	Window    time.Duration
 	// Wait is how long a failure waits for the backend. Zero: 50 ms.
 	Wait time.Duration
+	// Settle is how long the failure that makes an address blocked, and an
+	// unblock, wait for all replicas to know of it. Zero: 200 ms.
+	Settle time.Duration
 	// Interval is how often changes are asked for where none are told of.
 	// Zero: half a second.
 	Interval time.Duration
@@ -54,7 +58,9 @@ type Table struct {
 	threshold uint32
 	window    time.Duration
 	wait      time.Duration
+	settle    time.Duration
 	interval  time.Duration
+	replica   uint64 // random
 	logger    *slog.Logger
 	now       func() time.Time
 	start     time.Time
@@ -88,11 +94,11 @@ func New(o Options) (*Table, error) {
 	if o.Table == nil || o.Backend == nil {
 		return nil, errors.New("shared block table: Table and Backend must be set")
 	}
-	if o.Threshold < 0 || o.Window < 0 || o.Wait < 0 || o.Interval < 0 {
-		return nil, errors.New("shared block table: expected a Threshold, Window, Wait and Interval of at least 0")
+	if o.Threshold < 0 || o.Window < 0 || o.Wait < 0 || o.Settle < 0 || o.Interval < 0 {
+		return nil, errors.New("shared block table: expected a Threshold, Window, Wait, Settle and Interval of at least 0")
 	}
 	t := &Table{
-		local: o.Table, backend: o.Backend, threshold: uint32(o.Threshold), window: o.Window, wait: o.Wait, interval: o.Interval, //nolint:gosec // checked, and small
+		local: o.Table, backend: o.Backend, threshold: uint32(o.Threshold), window: o.Window, wait: o.Wait, settle: o.Settle, interval: o.Interval, replica: rand.Uint64(), //nolint:gosec // checked, and small
 		logger: o.Logger, now: o.Now, closed: make(chan struct{}), rung: make(chan struct{}, 1),
 	}
 	if t.threshold == 0 {
@@ -103,6 +109,9 @@ func New(o Options) (*Table, error) {
 	}
 	if t.wait == 0 {
 		t.wait = 50 * time.Millisecond
+	}
+	if t.settle == 0 {
+		t.settle = 200 * time.Millisecond
 	}
 	if t.interval == 0 {
 		t.interval = 500 * time.Millisecond
@@ -150,7 +159,43 @@ func (t *Table) Failed(addr netip.Addr, reason apikey.Reason, now time.Time) (bl
 		return t.alone(addr, reason, now)
 	}
 	t.counts.told.Add(1)
-	return t.local.Adopt(r.answer, true, now)
+	blockedNow = t.local.Adopt(r.answer, true, now)
+	if r.answer.Blocked && r.answer.Failures == t.threshold { // by this one, though Run may have heard of it before
+		blockedNow = true
+	}
+	if blockedNow {
+		ctx, cancel := context.WithTimeout(context.Background(), t.settle)
+		defer cancel()
+		t.await(ctx)
+	}
+	return blockedNow
+}
+
+// settleEvery is how often it is asked whether all replicas know.
+const settleEvery = 2 * time.Millisecond
+
+// await waits until all replicas know of the last change that there is now, or
+// ctx is done. Whoever was told that an address is blocked finds it blocked
+// everywhere.
+func (t *Table) await(ctx context.Context) {
+	all, target, err := t.backend.Heard(ctx)
+	for err == nil && all < target {
+		pause := time.NewTimer(settleEvery)
+		select {
+		case <-pause.C:
+		case <-t.closed:
+			pause.Stop()
+			return
+		case <-ctx.Done():
+			pause.Stop()
+			t.counts.unsettled.Add(1)
+			return
+		}
+		all, _, err = t.backend.Heard(ctx)
+	}
+	if err != nil {
+		t.counts.unsettled.Add(1)
+	}
 }
 
 func (t *Table) alone(addr netip.Addr, reason apikey.Reason, now time.Time) bool {
@@ -232,6 +277,7 @@ func (t *Table) Unblock(ctx context.Context, addr netip.Addr, now time.Time) (bo
 	if err != nil {
 		return here, fmt.Errorf("unblocking an address for all replicas: %w", err)
 	}
+	t.await(ctx)
 	return was || here, nil
 }
 

@@ -23,6 +23,8 @@ var (
 	unblockSource string
 	//go:embed changes.lua
 	changesSource string
+	//go:embed heard.lua
+	heardSource string
 )
 
 // changesAtOnce is how many changes are told at once.
@@ -41,7 +43,7 @@ func (b Blocks) name() string { return b.client.prefix + ":{blocks}:" }
 
 func (b Blocks) keys(address string) []string {
 	name := b.name()
-	return []string{name + "address:" + address, name + "changes", name + "closing", name + "number"}
+	return []string{name + "address:" + address, name + "changes", name + "closing", name + "number", name + "heard", name + "there"}
 }
 
 // Failed implements [shared.Backend].
@@ -89,9 +91,9 @@ func (b Blocks) Unblock(ctx context.Context, prefix netip.Prefix) (bool, error) 
 }
 
 // Changes implements [shared.Backend].
-func (b Blocks) Changes(ctx context.Context, after uint64) (shared.Changes, error) {
+func (b Blocks) Changes(ctx context.Context, replica, after uint64) (shared.Changes, error) {
 	var changes shared.Changes
-	values, err := b.run(ctx, newScript(changesSource), b.keys(""), []string{strconv.FormatUint(after, 10), strconv.Itoa(changesAtOnce)})
+	values, err := b.run(ctx, newScript(changesSource), b.keys(""), []string{strconv.FormatUint(after, 10), strconv.Itoa(changesAtOnce), strconv.FormatUint(replica, 10)})
 	if err != nil {
 		return changes, fmt.Errorf("reading changes of blocks from redis: %w", err)
 	}
@@ -125,6 +127,24 @@ func (b Blocks) Changes(ctx context.Context, after uint64) (shared.Changes, erro
 		changes.Blocked = append(changes.Blocked, r)
 	}
 	return changes, nil
+}
+
+// Heard implements [shared.Backend].
+func (b Blocks) Heard(ctx context.Context) (all, last uint64, err error) {
+	keys := b.keys("")[3:]
+	values, err := b.run(ctx, newScript(heardSource), keys, []string{strconv.FormatInt(shared.ReplicaLife.Milliseconds(), 10)})
+	if err != nil {
+		return 0, 0, fmt.Errorf("asking redis who knows of blocks: %w", err)
+	}
+	if len(values) != 2 {
+		return 0, 0, errAnswer
+	}
+	all, err1 := values[0].AsUint64()
+	last, err2 := values[1].AsUint64()
+	if err1 != nil || err2 != nil {
+		return 0, 0, errAnswer
+	}
+	return all, last, nil
 }
 
 // Listen implements [shared.Backend].

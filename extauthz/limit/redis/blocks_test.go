@@ -165,3 +165,43 @@ func TestBlocksWithoutServer(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 }
+
+// When the failure that blocks an address is answered, all replicas know, but
+// for one that is not there.
+func TestBlocksAreKnownWhenTheyAreAnswered(t *testing.T) {
+	s := newServer(t)
+	o := redis.Options{Addresses: []string{s.address}, AllowLoss: true}
+	tables := blockers(t, 3, o, block.Options{Threshold: 2})
+	for _, table := range tables { // until they all ask for changes
+		eventually(t, "all replicas are there", func() bool { return table.Stats().Changes == 0 && !table.Stats().Failing })
+	}
+	time.Sleep(100 * time.Millisecond)
+	for i := range 40 {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+		first, second := tables[i%3], tables[(i+1)%3]
+		first.Failed(addr, apikey.ReasonUnknownKey, time.Now())
+		if !second.Failed(addr, apikey.ReasonUnknownKey, time.Now()) {
+			t.Fatalf("%v: the second failure did not block it", addr)
+		}
+		for j, table := range tables {
+			if !isBlocked(table, addr) && second.Stats().Unsettled == 0 {
+				t.Errorf("%v: replica %d does not know", addr, j)
+			}
+		}
+		if _, err := first.Unblock(t.Context(), addr, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		for j, table := range tables {
+			if isBlocked(table, addr) && first.Stats().Unsettled == 0 {
+				t.Errorf("%v: replica %d does not know that it is unblocked", addr, j)
+			}
+		}
+	}
+	var unsettled uint64
+	for _, table := range tables {
+		unsettled += table.Stats().Unsettled
+	}
+	if unsettled > 20 {
+		t.Errorf("%d of 80 changes were not known in time", unsettled)
+	}
+}

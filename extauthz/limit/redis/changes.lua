@@ -1,11 +1,14 @@
 -- Returns the number of the last change, the number up to which changes are
 -- told, and of each address that changed what failed.lua returns, or only its
 -- name where it was forgotten. KEYS[2] and KEYS[4] as in failed.lua; KEYS[1]
--- is what the names of addresses' hashes begin with; ARGV after which number,
--- and how many.
+-- is what the names of addresses' hashes begin with, KEYS[5] and KEYS[6] as the
+-- second and third in heard.lua; ARGV after which number, how many, and which
+-- replica asks.
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local last = tonumber(redis.call('GET', KEYS[4]) or 0)
+redis.call('ZADD', KEYS[5], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[6], now, ARGV[3])
 local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 local told = last
 if #found == 2 * tonumber(ARGV[2]) then told = tonumber(found[#found]) end
