@@ -96,7 +96,8 @@ const redacted = "[redacted]"
 // secret.
 const leastSecret = 16
 
-// redact replaces what looks like a key or a session token, escaped or not.
+// redact replaces what looks like a key, a session token or an invitation,
+// escaped or not: each begins with tk, tks or tki and an underscore.
 func redact(text string) string {
 	i := strings.Index(text, "tk")
 	if i < 0 {
@@ -122,7 +123,10 @@ func redact(text string) string {
 // secretLength returns the length of the secret that text, which begins with
 // "tk", seems to begin with; 0 where it does not.
 func secretLength(text string) int {
-	rest := strings.TrimPrefix(text[len("tk"):], "s")
+	rest := text[len("tk"):]
+	if rest != "" && (rest[0] == 's' || rest[0] == 'i') {
+		rest = rest[1:]
+	}
 	rest, plain := strings.CutPrefix(rest, "_")
 	if !plain {
 		if len(rest) < 3 || !strings.EqualFold(rest[:3], "%5f") {

@@ -78,6 +78,7 @@ func TestRedact(t *testing.T) {
 		{"a key that is escaped", "/v1/tk%5F" + secret[3:], "/v1/[redacted]"},
 		{"in lower case too", "/v1/tk%5f" + secret[3:], "/v1/[redacted]"},
 		{"a session token", token, "[redacted]"},
+		{"an invitation", "tki" + token[3:], "[redacted]"},
 		{"several", secret + "/" + token + "/" + secret, "[redacted]/[redacted]/[redacted]"},
 		{"in a word", "x" + secret, "x[redacted]"},
 		{"after a prefix", "tktk" + secret, "tktk[redacted]"},
