@@ -55,9 +55,10 @@ func (o *outcomes) test(ctx context.Context, folder string, functions []string, 
 	for i := range functions {
 		functions[i] = regexp.QuoteMeta(functions[i])
 	}
-	// The stand-in shows that it is like Envoy; attacks are on Envoy.
+	// Attacks are on Envoy and one service; other ways to run the table show
+	// that they are like it.
 	command := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=30m",
-		"-run", "^("+strings.Join(functions, "|")+")$", "-skip", "^TestConformance$/^stand-in$", "./"+folder)
+		"-run", "^("+strings.Join(functions, "|")+")$", "-skip", "^TestConformance$/^[^e]", "./"+folder)
 	command.Env = append(os.Environ(), "TOKENKIT_REQUIRE=1", "TOKENKIT_ATTACKS="+map[bool]string{true: "short", false: "long"}[short])
 	var errs bytes.Buffer
 	command.Stderr = &errs
