@@ -72,8 +72,8 @@ type Options struct {
 	// TLS is how connections are encrypted; nil: they are not, but for endpoints
 	// with https, where the system's authorities are trusted.
 	TLS *tls.Config
-	// DialTimeout is how long Open may take. Zero: 10 seconds, and more for more
-	// keys than come in that time.
+	// DialTimeout is how long Open waits for etcd to answer, but for reading all
+	// that is there, which takes its time. Zero: 10 seconds.
 	DialTimeout time.Duration
 	// RequestTimeout is how long a change may wait for etcd before it is
 	// answered with [store.ErrUnavailable]. Zero: 10 seconds.
@@ -228,10 +228,12 @@ func open(ctx context.Context, o Options) (_ *engine, err error) {
 	e.work.Go(e.stayRegistered)
 	e.work.Go(e.report)
 	// Reading all may have taken longer than the lease lasts.
+	again, cancel := context.WithTimeout(ctx, o.DialTimeout)
+	defer cancel()
 	for e.fresh() != nil {
 		e.askRenewal()
-		if pause(first, 10*time.Millisecond) != nil {
-			return nil, unavailable(first, "registering this replica")
+		if pause(again, 10*time.Millisecond) != nil {
+			return nil, unavailable(again, "registering this replica")
 		}
 	}
 	return e, nil

@@ -91,12 +91,25 @@ func (e *engine) listOnce(ctx context.Context) error {
 			from = ""
 		}
 	}
+	edit.compact()
 	edit.revision = at
 	e.mu.Lock()
 	e.gaps++
 	e.mu.Unlock()
 	e.publish(edit)
 	return nil
+}
+
+// compact writes the trees that were changed anew: nodes that were split hold on
+// to the room of both halves.
+func (e *edit) compact() {
+	for b := range buckets {
+		if e.own[b] {
+			anew := e.trees[b].Copy()
+			anew.ScanMut(func(string, string) bool { return true })
+			e.trees[b] = anew
+		}
+	}
 }
 
 // merge takes in all that is from one name up to another.
