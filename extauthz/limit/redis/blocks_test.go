@@ -122,6 +122,27 @@ func TestFailuresAtOnce(t *testing.T) {
 	}
 }
 
+// A server that forgot its changes numbers them from the start: they are heard
+// of all the same.
+func TestServerForgotBlocks(t *testing.T) {
+	s := newServer(t)
+	tables := blockers(t, 2, redis.Options{Addresses: []string{s.address}, AllowLoss: true}, block.Options{})
+	block := func(last byte) {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, last})
+		for range 10 {
+			tables[0].Failed(addr, apikey.ReasonUnknownKey, time.Now())
+		}
+		eventually(t, "the other replica has heard of it", func() bool { return isBlocked(tables[1], addr) })
+	}
+	block(1)
+	block(2)
+	s.expect("+OK", "FLUSHALL")
+	block(3)
+	if !isBlocked(tables[1], netip.AddrFrom4([4]byte{192, 0, 2, 1})) {
+		t.Error("what was known to be blocked is not any more")
+	}
+}
+
 // A window that closed counts no more, at the server as here.
 func TestWindowCloses(t *testing.T) {
 	s := newServer(t)

@@ -97,7 +97,7 @@ func manyAtOnce(t *testing.T, engine lease.Engine) {
 	for caller := range uint64(callers) {
 		group.Go(func() {
 			requests, grants := make([]lease.Request, len(keys)), make([]lease.Grant, len(keys))
-			for i := range uint64(60) {
+			for i := range uint64(30) {
 				for k := range keys {
 					requests[k] = lease.Request{Key: keys[k], Limit: perHour, Tokens: 5, Span: time.Minute, Lease: lease.ID{Replica: caller, Number: i*3 + uint64(k)}}
 				}
