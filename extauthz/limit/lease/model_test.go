@@ -26,13 +26,15 @@ import (
 // At the end of each world all is healed, and after an hour the whole limit
 // must be there again.
 //
-// TOKENKIT_MODEL_STEPS says how many steps to take.
+// TOKENKIT_MODEL_STEPS says how many steps to take, a hundred times as many:
+// each is many calls.
 func TestModel(t *testing.T) {
-	text := cmp.Or(os.Getenv("TOKENKIT_MODEL_STEPS"), "300")
+	text := cmp.Or(os.Getenv("TOKENKIT_MODEL_STEPS"), "30000")
 	steps, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatalf("TOKENKIT_MODEL_STEPS: expected a number, got %q", text)
 	}
+	steps /= 100
 	tally := &tally{}
 	defer func() {
 		fmt.Printf("steps=%d calls=%d allowed=%d crashes=%d failovers=%d lost_answers=%d exchanges=%d over_limit=%d lost=%d\n",
