@@ -98,19 +98,20 @@ func TestAttackResumption(t *testing.T) {
 		_, o := folder(t, p, ca.PEM)
 		files, stop := run(t, o)
 		defer stop()
+		server := files.Config() // one, as a server has: tickets are by its keys
 		config := client(ca, p.TLS(t))
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 		for range 2 {
-			if got := handshake(files.Config(), config); got.err != nil || got.resumed {
+			if got := handshake(server, config); got.err != nil || got.resumed {
 				t.Fatalf("got %+v", got)
 			}
 		}
 		put(t, o.ClientCA, next.PEM)
 		time.Sleep(10 * time.Second)
-		if got := handshake(files.Config(), config); got.err == nil {
+		if got := handshake(server, config); got.err == nil {
 			t.Error("a client of the old authority is let in")
 		}
-		if got := handshake(files.Config(), client(ca, next.Issue(t, nil).TLS(t))); got.err != nil {
+		if got := handshake(server, client(ca, next.Issue(t, nil).TLS(t))); got.err != nil {
 			t.Errorf("a client of the new authority: %v", got.err)
 		}
 	})
