@@ -12,12 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/envoy/envoytest"
 	"github.com/tokenkithq/authz/internal/real"
 )
-
-var keyPattern = regexp.MustCompile(apikey.SecretPattern)
 
 var fence = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
 

@@ -25,6 +25,7 @@ const stub = `#!/usr/bin/env bash
 set -euo pipefail
 name=${0##*/}
 all="$name $*"
+data="$STUBDATA/$name"
 if [ "$name" = sudo ]; then exec "$@"; fi
 call=$(mktemp -d "$CALLS/XXXXXX")
 printf '%s\0' "$PWD" "$name" "$@" >"$call/args"
@@ -33,7 +34,8 @@ case $all in
 "kubectl "*" -- /tokenkit-authz "* | "docker compose exec authz /tokenkit-authz "*)
 	while [ "$1" != /tokenkit-authz ]; do shift; done
 	shift
-	tokenkit-authz "${@/#\/data\//$STUBDATA/}"
+	mkdir -p -m 0700 "$data"
+	tokenkit-authz "${@/#\/data\//$data/}"
 	;;
 "docker compose up "*)
 	for pid in $(cat "$PIDS"); do # what an example before this one left
@@ -41,9 +43,10 @@ case $all in
 		for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null && sleep 0.1 || break; done
 	done
 	: >"$PIDS"
-	tokenkit-authz serve --data "$STUBDATA/tokenkit" --client-address header:x-client-ip --admin-address-header x-client-ip >>"$LOG" 2>&1 &
+	mkdir -p -m 0700 "$data"
+	tokenkit-authz serve --data "$data/tokenkit" --client-address header:x-client-ip --admin-address-header x-client-ip >>"$LOG" 2>&1 &
 	echo $! >>"$PIDS"
-	until [ -S "$STUBDATA/tokenkit/control.sock" ]; do sleep 0.1; done
+	until [ -S "$data/tokenkit/control.sock" ]; do sleep 0.1; done
 	"$FRONT_SCRIPT" envoy.yaml
 	;;
 "install "*)
@@ -71,8 +74,12 @@ sed -e "s/port_value: 9001$/port_value: ${TOKENKIT_AUTHZ_GRPC_LISTEN##*:}/; s/po
 	-e "s/timeout: 0.250s$/timeout: 10s/; s/max_interval: 0.250s$/max_interval: 10s/" "$1" >"$CALLS/../front.yaml"
 tokenkit-authz echo --listen "$UPSTREAM" >>"$LOG" 2>&1 &
 echo $! >>"$PIDS"
-"$ENVOY" --use-dynamic-base-id -l warn -c "$CALLS/../front.yaml" >>"$LOG" 2>&1 &
-echo $! >>"$PIDS"
+# Envoy ends with the process that started it, so one stays for it.
+{
+	"$ENVOY" --use-dynamic-base-id -l warn -c "$CALLS/../front.yaml" &
+	echo $! >>"$PIDS"
+	wait
+} >>"$LOG" 2>&1 &
 for _ in $(seq 600); do
 	if curl -s -o /dev/null "http://$FRONT/api/users/auth/none"; then exit 0; fi
 	sleep 0.1
@@ -127,6 +134,9 @@ func newStubs(t *testing.T, grpc, admin, front string) *stubs {
 	return s
 }
 
+// shownSecret is what documents show once.
+var shownSecret = regexp.MustCompile(`(tks?_|password: )[0-9A-Za-z_-]{20,}`)
+
 func (s *stubs) run(t *testing.T, dir, root, script string) {
 	t.Helper()
 	if strings.Contains(script, "promtool ") {
@@ -142,7 +152,7 @@ func (s *stubs) run(t *testing.T, dir, root, script string) {
 	cmd.Env = append(s.environ, "ROOT="+root)
 	out, err := cmd.CombinedOutput()
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-	hide := func(text []byte) []byte { return keyPattern.ReplaceAll(text, []byte("tk_…")) }
+	hide := func(text []byte) []byte { return shownSecret.ReplaceAll(text, []byte("$1…")) }
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s\n%s", err, script, hide(out), hide(log))
 	}
