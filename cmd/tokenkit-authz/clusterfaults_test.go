@@ -217,7 +217,7 @@ func TestClusterFaults(t *testing.T) {
 	if size == "" {
 		t.Skip("set TOKENKIT_CLUSTER=short or long, as make cluster does")
 	}
-	c := startCluster(t, 3, 3)
+	c := startCluster(t, 3, 3, false)
 	c.addUser(t)
 	w := &world{cluster: c, most: 2000}
 	var err error

@@ -47,6 +47,9 @@ func parseEngine(text string) (engine, error) {
 	return e, nil
 }
 
+// isEtcd says that it is a cluster of etcd.
+func (e engine) isEtcd() bool { return e.remote() && (e.scheme == "etcd" || e.scheme == "etcd+tls") }
+
 // remote says that there is something to connect to.
 func (e engine) remote() bool { return len(e.hosts) > 0 }
 

@@ -34,7 +34,7 @@ func (k *storeSettings) engine() (engine, error) {
 	switch {
 	case err != nil:
 		return e, fmt.Errorf("store: %w", err)
-	case e.scheme == "file" && !e.remote(), e.scheme == "etcd" && e.remote(), e.scheme == "etcd+tls" && e.remote():
+	case e.scheme == "file" && !e.remote(), e.isEtcd():
 		return e, nil
 	}
 	return e, fmt.Errorf("store: scheme %q: expected file, or an address with etcd or etcd+tls", e.scheme)

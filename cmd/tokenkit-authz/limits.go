@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +10,15 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/tokenkithq/authz/admin"
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/extauthz/block/shared"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	limitetcd "github.com/tokenkithq/authz/extauthz/limit/etcd"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
 )
@@ -33,7 +37,7 @@ type limitSettings struct {
 }
 
 func (l *limitSettings) flags(f *pflag.FlagSet) {
-	f.StringVar(&l.where, "limits", "local", "where hourly limits are counted: local, or for several replicas redis://HOST:PORT/DATABASE, redis+sentinel://HOST:PORT,.../NAME or redis+cluster://HOST:PORT,...; with rediss in place of redis, over TLS")
+	f.StringVar(&l.where, "limits", "local", "where hourly limits are counted: local, or for several replicas redis://HOST:PORT/DATABASE, redis+sentinel://HOST:PORT,.../NAME, redis+cluster://HOST:PORT,... or etcd://HOST:PORT,.../PREFIX; over TLS with rediss in place of redis, or etcd+tls")
 	f.StringVar(&l.mode, "limit-mode", "exact", "of local limits: exact, or fast: never waits for the disk, may forget one second of calls in a crash")
 	l.access.flags(f, "limits", "the server of --limits")
 	f.StringVar(&l.sentinelUser, "limits-sentinel-user", "", "user name at the Sentinels")
@@ -84,7 +88,7 @@ func (l *limitSettings) engine() (engine, error) {
 		return e, fmt.Errorf("limits: %w", err)
 	}
 	switch scheme := strings.Replace(e.scheme, "rediss", "redis", 1); {
-	case e.scheme == "local" && !e.remote(), scheme == "redis" && e.remote(), scheme == "redis+cluster" && e.remote():
+	case e.scheme == "local" && !e.remote(), scheme == "redis" && e.remote(), scheme == "redis+cluster" && e.remote(), e.isEtcd():
 		return e, nil
 	case scheme == "redis+sentinel" && e.remote():
 		if e.path == "" {
@@ -92,7 +96,7 @@ func (l *limitSettings) engine() (engine, error) {
 		}
 		return e, nil
 	}
-	return e, fmt.Errorf("limits: scheme %q: expected local, or an address with redis, redis+sentinel, redis+cluster or one of them with rediss", e.scheme)
+	return e, fmt.Errorf("limits: scheme %q: expected local, or an address with redis, redis+sentinel, redis+cluster, one of them with rediss, etcd or etcd+tls", e.scheme)
 }
 
 // check reports the first setting that is wrong without connecting to anything.
@@ -112,10 +116,12 @@ func (l *limitSettings) check() error {
 			return fmt.Errorf("%s %d: expected 0 or more", name, n)
 		}
 	}
-	if !e.remote() {
-		return nil
+	switch {
+	case e.isEtcd():
+		_, err = l.etcdConfig(e)
+	case e.remote():
+		_, err = l.redisOptions(e)
 	}
-	_, err = l.redisOptions(e)
 	return err
 }
 
@@ -154,6 +160,66 @@ func (l *limitSettings) redisOptions(e engine) (o redis.Options, err error) {
 	return o, nil
 }
 
+func (l *limitSettings) etcdConfig(e engine) (c clientv3.Config, err error) {
+	encrypted := e.scheme == "etcd+tls"
+	c = clientv3.Config{
+		Endpoints: e.urls(encrypted), Username: l.access.user, DialTimeout: engineTimeout,
+		// A server that stops without closing its connections is left behind
+		// after eight seconds; servers do not allow asking more often.
+		DialKeepAliveTime: 6 * time.Second, DialKeepAliveTimeout: 2 * time.Second, Logger: zap.NewNop(),
+	}
+	if c.TLS, err = l.access.config(encrypted); err != nil {
+		return c, err
+	}
+	c.Password, err = l.access.password()
+	return c, err
+}
+
+// connect returns what counts shared limits.
+func (v *service) connect(ctx context.Context, e engine) (lease.Engine, error) {
+	l := &v.settings.limits
+	if e.isEtcd() {
+		config, err := l.etcdConfig(e)
+		if err != nil {
+			return nil, err
+		}
+		if v.limitsClient, err = clientv3.New(config); err != nil {
+			return nil, fmt.Errorf("limits: %w", err)
+		}
+		prefix := cmp.Or(e.path, l.prefix) + "/"
+		if v.limitsEtcd, err = limitetcd.Open(ctx, v.limitsClient, limitetcd.Options{Prefix: prefix}); err != nil {
+			return nil, fmt.Errorf("limits: %w", err)
+		}
+		return v.limitsEtcd, nil
+	}
+	options, err := l.redisOptions(e)
+	if err != nil {
+		return nil, err
+	}
+	options.Logger = v.logger
+	if v.redis, err = redis.Open(ctx, options); err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	return v.redis, nil
+}
+
+// disconnect releases what counted shared limits.
+func (v *service) disconnect() error {
+	if v.sharedBlocks != nil {
+		v.sharedBlocks.Close()
+	}
+	if v.redis != nil {
+		v.redis.Close()
+	}
+	if v.limitsEtcd != nil {
+		v.limitsEtcd.Close()
+	}
+	if v.limitsClient != nil {
+		return v.limitsClient.Close()
+	}
+	return nil
+}
+
 // openLimits makes the limiter, over the state file or what replicas share.
 func (v *service) openLimits(ctx context.Context) error {
 	l := &v.settings.limits
@@ -177,17 +243,13 @@ func (v *service) openLimits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options, err := l.redisOptions(e)
+	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	shared, err := v.connect(ctx, e)
 	if err != nil {
 		return err
 	}
-	options.Logger = v.logger
-	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
-	defer cancel()
-	if v.redis, err = redis.Open(ctx, options); err != nil {
-		return fmt.Errorf("limits: %w", err)
-	}
-	if v.sharedLimits, err = lease.New(lease.Options{Engine: v.redis, Mode: away, Replicas: l.shares, Logger: v.logger}); err != nil {
+	if v.sharedLimits, err = lease.New(lease.Options{Engine: shared, Mode: away, Replicas: l.shares, Logger: v.logger}); err != nil {
 		return err
 	}
 	v.limiter = v.sharedLimits

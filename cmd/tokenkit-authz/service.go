@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -24,6 +25,7 @@ import (
 	"github.com/tokenkithq/authz/extauthz/block"
 	"github.com/tokenkithq/authz/extauthz/block/shared"
 	"github.com/tokenkithq/authz/extauthz/limit"
+	limitetcd "github.com/tokenkithq/authz/extauthz/limit/etcd"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
 	"github.com/tokenkithq/authz/extauthz/statefile"
@@ -67,6 +69,9 @@ type service struct {
 	sharedLimits *lease.Limiter // nil where they do not
 	redis        *redis.Client  // likewise
 	sharedBlocks *shared.Table  // likewise; it stands before table
+
+	limitsEtcd   *limitetcd.Engine // nil where limits are not in etcd
+	limitsClient *clientv3.Client  // likewise
 }
 
 // openService opens the data folder and builds all parts over it. The caller
@@ -226,12 +231,7 @@ func (v *service) close(ctx context.Context) error {
 	if v.limiter != nil {
 		step("saving the limits", v.limiter.Close(ctx))
 	}
-	if v.sharedBlocks != nil {
-		v.sharedBlocks.Close()
-	}
-	if v.redis != nil {
-		v.redis.Close()
-	}
+	step("leaving the limits", v.disconnect())
 	if v.table != nil {
 		step("saving the blocks", v.table.Close(ctx))
 	}
