@@ -185,7 +185,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open registers this replica, and reads all that is there.
+// Open reads all that is there, and registers this replica.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -216,26 +216,19 @@ func open(ctx context.Context, o Options) (_ *engine, err error) {
 	if err := e.claim(first); err != nil {
 		return nil, err
 	}
-	// Registered first: whatever is changed from now on is waited for.
-	if err := e.register(first); err != nil {
-		return nil, err
-	}
 	if err := e.list(ctx); err != nil {
 		return nil, err
 	}
-	e.renewed()
 	e.work.Go(e.follow)
+	// Not before all is read, which takes a while: others would wait for it.
+	second, cancel := context.WithTimeout(ctx, o.DialTimeout)
+	defer cancel()
+	if err := e.register(second); err != nil {
+		return nil, err
+	}
+	e.renewed()
 	e.work.Go(e.stayRegistered)
 	e.work.Go(e.report)
-	// Reading all may have taken longer than the lease lasts.
-	again, cancel := context.WithTimeout(ctx, o.DialTimeout)
-	defer cancel()
-	for e.fresh() != nil {
-		e.askRenewal()
-		if pause(again, 10*time.Millisecond) != nil {
-			return nil, unavailable(again, "registering this replica")
-		}
-	}
 	return e, nil
 }
 

@@ -73,8 +73,8 @@ func (e *engine) fresh() error {
 	return errStale
 }
 
-// register makes a lease and a registration of it. What was changed before then
-// may be missing here.
+// register makes a lease and a registration of it, and comes along to it: what
+// is changed from then on waits for this replica.
 func (e *engine) register(ctx context.Context) error {
 	e.validUntil.Store(0)
 	e.sent = time.Now()
@@ -88,9 +88,6 @@ func (e *engine) register(ctx context.Context) error {
 	put, err := e.client.Put(ctx, e.prefix+replicaKey+e.name, "0", clientv3.WithLease(lease.ID))
 	if err != nil {
 		return failure(err)
-	}
-	if e.present().revision == 0 {
-		return nil // all will be listed
 	}
 	return e.await(ctx, func(s *state) bool { return s.revision >= put.Header.Revision })
 }
