@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,7 +166,7 @@ func drawPlan(rt *rapid.T) plan {
 type site struct {
 	mu          sync.Mutex
 	memory      *lease.Memory
-	offset      time.Duration // of its clock
+	offset      atomic.Int64 // of its clock, in nanoseconds
 	confirmed   map[apikey.KeyID]lease.Account
 	generation  int
 	lostAnswers int
@@ -267,7 +268,7 @@ type call struct {
 func (p *plan) play(ctx context.Context, tally *tally) error {
 	start := time.Now()
 	s := &site{}
-	s.memory = &lease.Memory{Now: func() time.Time { return time.Now().Add(s.offset) }}
+	s.memory = &lease.Memory{Now: func() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }}
 	var replicas []*modelReplica
 	for i := range p.replicas {
 		r := &modelReplica{link: &link{site: s}, now: func() time.Time {
@@ -323,7 +324,7 @@ func (p *plan) play(ctx context.Context, tally *tally) error {
 				state = s.memory.Snapshot()
 			}
 			s.memory.Restore(state, strconv.Itoa(s.generation))
-			s.offset += step.jump
+			s.offset.Add(int64(step.jump))
 			s.mu.Unlock()
 		}
 	}
@@ -385,10 +386,8 @@ func (p *plan) end(ctx context.Context, replicas []*modelReplica, logs [][]call,
 		r.link.mu.Unlock()
 	}
 	s := replicas[0].site
-	if s.offset < 0 {
-		s.mu.Lock()
-		s.offset = 0
-		s.mu.Unlock()
+	if s.offset.Load() < 0 {
+		s.offset.Store(0)
 		time.Sleep(40 * time.Minute) // for an account whose time was ahead
 	}
 	time.Sleep(3 * time.Hour)
