@@ -68,14 +68,9 @@ func (e *engine) listOnce(ctx context.Context) error {
 	end := clientv3.GetPrefixRangeEnd(e.prefix)
 	at := int64(0)
 	for from := e.prefix; from != ""; {
-		limited, cancel := context.WithTimeout(ctx, max(e.options.RequestTimeout, 10*time.Second))
-		got, err := e.client.Get(limited, from, clientv3.WithRange(end), clientv3.WithLimit(page), clientv3.WithRev(at))
-		cancel()
-		if errors.Is(err, rpctypes.ErrCompacted) {
-			return err
-		}
+		got, err := e.page(ctx, from, end, at)
 		if err != nil {
-			return failure(err)
+			return err
 		}
 		if at == 0 {
 			at = got.Header.Revision
@@ -98,6 +93,34 @@ func (e *engine) listOnce(ctx context.Context) error {
 	e.mu.Unlock()
 	e.publish(edit)
 	return nil
+}
+
+// pageTries is how often a page is asked for that etcd does not send.
+const pageTries = 10
+
+// page reads a part of what is there, as it was at a revision; zero is that of
+// now.
+func (e *engine) page(ctx context.Context, from, end string, at int64) (*clientv3.GetResponse, error) {
+	options := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(page), clientv3.WithRev(at)}
+	if at > 0 {
+		options = append(options, clientv3.WithSerializable()) // it does not change any more
+	}
+	for try := 1; ; try++ {
+		limited, cancel := context.WithTimeout(ctx, e.options.RequestTimeout)
+		got, err := e.client.Get(limited, from, options...)
+		cancel()
+		switch {
+		case err == nil:
+			return got, nil
+		case errors.Is(err, rpctypes.ErrCompacted):
+			return nil, err
+		case ctx.Err() != nil || refused(err) || try == pageTries:
+			return nil, failure(err)
+		}
+		if err := pause(ctx, time.Duration(try)*50*time.Millisecond); err != nil {
+			return nil, failure(err)
+		}
+	}
 }
 
 // compact writes the trees that were changed anew: nodes that were split hold on
