@@ -13,13 +13,21 @@ import (
 // hasher, so that no Check would find them.
 var ErrPepper = errors.New("keys would be denied")
 
-// CheckHashes reads all keys and returns how many hashes each way of hasher has
-// made, by way, of those that answer at now. Where there are others it returns
-// an error that is [ErrPepper] and says how many, why, and which is the first.
-func CheckHashes(ctx context.Context, keys Keys, hasher apikey.Hasher, now time.Time) ([]int, error) {
+// errEnough ends the reading of keys.
+var errEnough = errors.New("enough keys were read")
+
+// CheckHashes reads the first most keys, or all where most is zero, and returns
+// how many hashes each way of hasher has made, by way, of those that answer at
+// now. Where there are others it returns an error that is [ErrPepper] and says
+// how many, why, and which is the first.
+func CheckHashes(ctx context.Context, keys Keys, hasher apikey.Hasher, now time.Time, most int) ([]int, error) {
 	made := make([]int, hasher.Ways())
 	var lost lostKeys
+	read := 0
 	err := keys.EachKey(ctx, 0, func(key *apikey.Key) error {
+		if read++; most > 0 && read > most {
+			return errEnough
+		}
 		for _, hash := range []*apikey.Hash{&key.Hash, &key.PreviousHash} {
 			if *hash == (apikey.Hash{}) || !key.Answers(hash, now) {
 				continue
@@ -32,7 +40,7 @@ func CheckHashes(ctx context.Context, keys Keys, hasher apikey.Hasher, now time.
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("checking how keys were hashed: %w", err)
 	}
 	return made, lost.err()

@@ -41,6 +41,7 @@ func TestCheckHashes(t *testing.T) {
 		ended   bool     // the grace after the rotation is over
 		ways    string
 		want    []int
+		most    int
 		refused string
 	}{
 		{name: "no keys", ways: onePepper, want: []int{0}},
@@ -48,6 +49,8 @@ func TestCheckHashes(t *testing.T) {
 		{name: "one pepper", made: []string{onePepper, onePepper}, ways: onePepper, want: []int{2}},
 		{name: "forgotten", made: []string{"", onePepper, onePepper}, refused: "2 made with a pepper that is not given, the first of them key 2"},
 		{name: "new over plain keys", made: []string{""}, ways: onePepper, refused: "1 made without a pepper, the first of them key 1"},
+		{name: "no more than some are read", made: []string{"", "", ""}, most: 2, want: []int{2}},
+		{name: "some of them are enough", made: []string{onePepper, onePepper}, most: 1, refused: "1 made with a pepper that is not given"},
 		{name: "new with none", made: []string{"", onePepper}, ways: onePepper + "\nnone", want: []int{1, 1}},
 		{name: "another", made: []string{onePepper, ""}, ways: otherPepper, refused: "1 made with a pepper that is not given and 1 made without a pepper, the first of them key 1"},
 		{name: "replaced", made: []string{onePepper, otherPepper}, ways: otherPepper + "\n" + onePepper, want: []int{1, 1}},
@@ -71,7 +74,7 @@ func TestCheckHashes(t *testing.T) {
 			if len(c.made) > 1 { // keys come in no order from this store
 				c.refused, _, _ = strings.Cut(c.refused, ", the first")
 			}
-			made, err := store.CheckHashes(t.Context(), keys, hasherOf(c.ways), noon)
+			made, err := store.CheckHashes(t.Context(), keys, hasherOf(c.ways), noon, c.most)
 			switch {
 			case c.refused != "" && (!errors.Is(err, store.ErrPepper) || !strings.Contains(err.Error(), c.refused)):
 				t.Errorf("%v; expected %q", err, c.refused)

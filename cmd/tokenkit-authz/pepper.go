@@ -27,13 +27,21 @@ func (s *settings) hasher() (apikey.Hasher, error) {
 	return hasher, nil
 }
 
+// keysChecked is how many keys are looked at where there is no pepper: nearly
+// everybody has none, and should not wait for all keys to be read.
+const keysChecked = 10_000
+
 // openHasher reads the peppers and makes sure that they are those of the keys:
 // with others every key would be denied in silence.
 func (v *service) openHasher(ctx context.Context) (err error) {
 	if v.hasher, err = v.settings.hasher(); err != nil {
 		return err
 	}
-	made, err := store.CheckHashes(ctx, v.keys, v.hasher, time.Now())
+	most := 0
+	if v.settings.keyPepperFile == "" {
+		most = keysChecked
+	}
+	made, err := store.CheckHashes(ctx, v.keys, v.hasher, time.Now(), most)
 	switch {
 	case errors.Is(err, store.ErrPepper) && v.settings.keyPepperFile == "":
 		return fmt.Errorf("key_pepper_file: expected the file with the pepper that keys were made with: %w", err)

@@ -17,7 +17,7 @@ import (
 // deleted and what is no key, in turns, and how far apart they are. Run with
 // -benchtime 100000x; it is not judged here, since a machine has its moods.
 func BenchmarkRefusals(b *testing.B) {
-	s := startServer(b, filepath.Join(b.TempDir(), "data"), "--block-never", "0.0.0.0/0", "--log-level", "error")
+	s := startServer(b, filepath.Join(b.TempDir(), "data"), "--block-never", "0.0.0.0/0", "--log-denials", "1")
 	command(b, testPassword+"\n", "user", "add", "alice", "--data", s.data)
 	const many = 20
 	kinds := []string{"new", "unknown", "deleted", "malformed"}
