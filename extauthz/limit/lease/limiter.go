@@ -318,7 +318,14 @@ func (l *Limiter) Look(ctx context.Context, key *apikey.Key, n uint32, now time.
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	at := l.instant(now)
-	requests := []Request{{Key: key.ID, Limit: key.RateLimitPerHour, Span: shortSpan, Latest: l.bound.latest(at)}}
+	s := l.shardOf(key.ID)
+	request := Request{Key: key.ID, Limit: key.RateLimitPerHour, Span: shortSpan, Latest: l.bound.latest(at)}
+	s.mu.Lock()
+	if e, _ := s.find(key.ID); e != nil && at.mono-e.seenAt < int64(time.Hour) {
+		request.Seen = e.seen
+	}
+	s.mu.Unlock()
+	requests := []Request{request}
 	grants := make([]Grant, 1)
 	err := l.engine.Exchange(ctx, requests, grants)
 	if err == nil {
@@ -329,7 +336,6 @@ func (l *Limiter) Look(ctx context.Context, key *apikey.Key, n uint32, now time.
 	}
 	l.counts.exchanges.Add(1)
 	held := uint32(0)
-	s := l.shardOf(key.ID)
 	s.mu.Lock()
 	if e, _ := s.find(key.ID); e != nil && e.limit == key.RateLimitPerHour {
 		held = e.left(at)

@@ -131,9 +131,10 @@ func TestBusyKeyIsLocal(t *testing.T) {
 
 type slow struct {
 	lease.Engine
-	delay time.Duration
-	fail  atomic.Bool
-	calls atomic.Int64
+	delay  time.Duration // before anything is done
+	answer time.Duration // until it is told
+	fail   atomic.Bool
+	calls  atomic.Int64
 }
 
 func (s *slow) Exchange(ctx context.Context, requests []lease.Request, grants []lease.Grant) error {
@@ -142,7 +143,9 @@ func (s *slow) Exchange(ctx context.Context, requests []lease.Request, grants []
 		return errors.New("connection refused")
 	}
 	time.Sleep(s.delay)
-	return s.Engine.Exchange(ctx, requests, grants)
+	err := s.Engine.Exchange(ctx, requests, grants)
+	time.Sleep(s.answer)
+	return err
 }
 
 // While the engine is away leases are spent, and then the mode decides.
@@ -184,6 +187,25 @@ func TestEngineAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A lease begins when it was asked for, not when the answer came.
+func TestSlowAnswersShortenLeases(t *testing.T) {
+	engine := &slow{Engine: &lease.Memory{}, answer: 900 * time.Millisecond}
+	running(t, 1, lease.Options{Engine: engine, Span: time.Second, Wait: 5 * time.Second}, func(t *testing.T, limiters []*lease.Limiter) {
+		l, k := limiters[0], key(7, 64_000)
+		spend(t, l, k, 1)
+		spend(t, l, k, 1) // leases more than that
+		spend(t, l, k, 1)
+		if waits := l.Stats().Waits; waits != 2 {
+			t.Fatalf("%d calls waited, expected the first two", waits)
+		}
+		time.Sleep(60 * time.Millisecond)
+		spend(t, l, k, 1)
+		if waits := l.Stats().Waits; waits != 3 {
+			t.Error("a call was spent from a lease that was asked for 960 ms before and lasts a second")
+		}
+	})
 }
 
 // What one replica does not use comes back to the others.
