@@ -42,6 +42,8 @@ type engine struct {
 	stats counters
 
 	inside  sync.WaitGroup // changes under way
+	leaving context.Context
+	leave   context.CancelFunc // ends waiting for other replicas
 	stopped context.Context
 	stop    context.CancelFunc
 	work    sync.WaitGroup
@@ -57,6 +59,7 @@ func newEngine(client *clientv3.Client, o Options) *engine {
 	e.name, e.by = newName()
 	e.registration.init()
 	e.stopped, e.stop = context.WithCancel(context.Background())
+	e.leaving, e.leave = context.WithCancel(e.stopped)
 	e.settled = newState()
 	e.published.Store(e.settled)
 	return e
@@ -236,6 +239,7 @@ func (e *engine) Close() error {
 	if again {
 		return nil
 	}
+	e.leave()
 	e.inside.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

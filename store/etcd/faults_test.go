@@ -169,7 +169,7 @@ func TestReplicaIsCutOff(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
 	proxy := newProxy(t, cluster.Endpoints())
-	const staleness = 2 * time.Second
+	const staleness = 3 * time.Second
 	a := open(t, etcd.Options{Endpoints: cluster.Endpoints(), Staleness: staleness})
 	b := open(t, etcd.Options{Endpoints: proxy.Endpoints, Staleness: staleness})
 	a.user(t)

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/internal/etcdtest"
 	"github.com/tokenkithq/authz/store"
 	"github.com/tokenkithq/authz/store/etcd"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // The audit log is bounded.
@@ -100,5 +103,51 @@ func TestOpenRefuses(t *testing.T) {
 			}
 			t.Log(err)
 		})
+	}
+}
+
+// A user of etcd who may use the prefix and nothing else is enough, and no error
+// shows a password.
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, 1)
+	client := cluster.Client(t)
+	ctx := t.Context()
+	ok := func(_ any, err error) {
+		t.Helper()
+		must(t, err)
+	}
+	ok(client.UserAdd(ctx, "root", "root"))
+	ok(client.UserGrantRole(ctx, "root", "root"))
+	ok(client.RoleAdd(ctx, "app"))
+	ok(client.RoleGrantPermission(ctx, "app", "/app/", clientv3.GetPrefixRangeEnd("/app/"), clientv3.PermissionType(clientv3.PermReadWrite)))
+	ok(client.UserAdd(ctx, "app", "canary"))
+	ok(client.UserGrantRole(ctx, "app", "app"))
+	ok(client.AuthEnable(ctx))
+	options := etcd.Options{Endpoints: cluster.Endpoints(), Prefix: "/app", Username: "app", Password: "canary", DialTimeout: 5 * time.Second}
+	r, other := open(t, options), open(t, options)
+	r.user(t)
+	key := r.key(t, 1)
+	must(t, other.TouchKeys(ctx, map[apikey.KeyID]time.Time{key.ID: noon}))
+	if _, err := other.DeleteKey(ctx, 0, key.ID, by); err != nil {
+		t.Fatal(err)
+	}
+	r.finds(t, 1, store.ErrNotFound)
+	must(t, other.Close())
+	r.key(t, 2) // and does not wait for the one that has left
+	for name, change := range map[string]func(*etcd.Options){
+		"a wrong password": func(o *etcd.Options) { o.Password = "wrong-canary" },
+		"nobody":           func(o *etcd.Options) { o.Username, o.Password = "", "" },
+		"another prefix":   func(o *etcd.Options) { o.Prefix = "/other" },
+	} {
+		o := options
+		change(&o)
+		s, err := etcd.Open(ctx, o)
+		if err == nil {
+			_ = s.Close()
+			t.Errorf("%s: it was opened", name)
+		} else if strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: the error shows the password", name)
+		}
 	}
 }

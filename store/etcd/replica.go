@@ -198,6 +198,7 @@ func (e *engine) awaitReplicas(ctx context.Context, made int64, replaces bool) e
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	defer context.AfterFunc(e.leaving, cancel)()
 	err := e.await(limited, func(s *state) bool { return len(e.missing(s, made, replaces)) == 0 })
 	if err == nil || limited.Err() == nil {
 		return err
@@ -213,6 +214,9 @@ func (e *engine) awaitReplicas(ctx context.Context, made int64, replaces bool) e
 	}
 	if !replaces {
 		return nil
+	}
+	if e.leaving.Err() != nil {
+		return fmt.Errorf("%w: the change is made, and was not confirmed by replicas %v before this one had to end", store.ErrUnavailable, missing)
 	}
 	return fmt.Errorf("%w: the change is made, and was not confirmed by replicas %v within %v", store.ErrUnavailable, missing, limit)
 }
