@@ -30,7 +30,7 @@ import (
 // TOKENKIT_MODEL_STEPS says how many steps to take, a hundred times as many:
 // each is many calls.
 func TestModel(t *testing.T) {
-	text := cmp.Or(os.Getenv("TOKENKIT_MODEL_STEPS"), "30000")
+	text := cmp.Or(os.Getenv("TOKENKIT_MODEL_STEPS"), "15000")
 	steps, err := strconv.Atoi(text)
 	if err != nil {
 		t.Fatalf("TOKENKIT_MODEL_STEPS: expected a number, got %q", text)
