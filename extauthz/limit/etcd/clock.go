@@ -25,6 +25,8 @@ type clock struct {
 	client *clientv3.Client
 	key    string
 
+	looking sync.Mutex // held by whoever needs the record at once
+
 	mu   sync.Mutex // guards the rest
 	time int64      // what the time was
 	at   time.Time  // when that was, by the monotonic clock
@@ -45,6 +47,22 @@ func (c *clock) now() (int64, uint64, error) {
 		return 0, 0, errClock
 	}
 	return c.time + now.Sub(c.at).Milliseconds(), c.cluster, nil
+}
+
+// fresh is now, but looks at the record first where that is needed.
+func (c *clock) fresh(ctx context.Context) (int64, uint64, error) {
+	if time, cluster, err := c.now(); err == nil {
+		return time, cluster, nil
+	}
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	if time, cluster, err := c.now(); err == nil { // another exchange looked
+		return time, cluster, nil
+	}
+	if err := c.look(ctx); err != nil {
+		return 0, 0, err
+	}
+	return c.now()
 }
 
 // look reads the record and, where it is late, sets it.

@@ -131,7 +131,7 @@ func (e *Engine) exchange(ctx context.Context, r *lease.Request, record clientv3
 		if err := ctx.Err(); err != nil {
 			return lease.Grant{}, err
 		}
-		now, cluster, err := e.clock.now()
+		now, cluster, err := e.clock.fresh(ctx)
 		if err != nil {
 			return lease.Grant{}, err
 		}

@@ -194,7 +194,7 @@ func TestWaitsForReplicas(t *testing.T) {
 	f.calls(key, 1000, nil)
 	f.expect(1000, 1000)
 	replica.signal(syscall.SIGSTOP)
-	f.calls(key, 64, nil)
+	f.calls(key, 200, nil)
 	if f.failed.Load() == 0 || f.allowed.Load() > 1000+5000/50 {
 		t.Errorf("%d calls passed and %d failed while the replica was stopped", f.allowed.Load()-1000, f.failed.Load())
 	}
