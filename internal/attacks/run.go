@@ -21,27 +21,56 @@ type outcomes struct {
 	said []string // by what failed
 }
 
-// atOnce is how many packages are tested at the same time.
-const atOnce = 2
+// atOnce is how many packages are tested at the same time; most of them wait
+// for an Envoy now and then.
+const atOnce = 3
 
-// run runs the tests of all lines, each function once.
-func run(ctx context.Context, attacks []attack, short bool) *outcomes {
-	tests := map[string][]string{}
+// job is one run of "go test".
+type job struct {
+	folder    string
+	functions []string
+}
+
+// jobs returns the runs in which each function of all lines runs once, longest
+// first. The table of conformance has one of its own, since it takes as long as
+// all else in its package.
+func jobs(attacks []attack) []job {
+	const table = "TestConformance"
+	var all []job
 	for _, a := range attacks {
 		for _, n := range a.tests {
-			if !slices.Contains(tests[n.folder], n.top()) {
-				tests[n.folder] = append(tests[n.folder], n.top())
+			at := slices.IndexFunc(all, func(j job) bool {
+				return j.folder == n.folder && (n.top() == table) == (j.functions[0] == table)
+			})
+			if at < 0 {
+				all = append(all, job{folder: n.folder})
+				at = len(all) - 1
+			}
+			if j := &all[at]; !slices.Contains(j.functions, n.top()) {
+				j.functions = append(j.functions, n.top())
 			}
 		}
 	}
+	weight := func(j job) int {
+		if strings.HasPrefix(j.folder, "cmd/") {
+			return 1000 + len(j.functions)
+		}
+		return len(j.functions)
+	}
+	slices.SortStableFunc(all, func(a, b job) int { return weight(b) - weight(a) })
+	return all
+}
+
+// run runs the tests of all lines.
+func run(ctx context.Context, attacks []attack, short bool) *outcomes {
 	o := &outcomes{of: map[name]string{}}
 	turns := make(chan struct{}, atOnce)
 	var group sync.WaitGroup
-	for folder, functions := range tests {
+	for _, j := range jobs(attacks) {
+		turns <- struct{}{}
 		group.Go(func() {
-			turns <- struct{}{}
 			defer func() { <-turns }()
-			o.test(ctx, folder, functions, short)
+			o.test(ctx, j.folder, j.functions, short)
 		})
 	}
 	group.Wait()

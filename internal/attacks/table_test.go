@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -62,14 +63,17 @@ func TestTableIsWhole(t *testing.T) {
 			cases["TestConformance/envoy/"+group.Name+"/"+c.Name] = true
 		}
 	}
-	told, used := map[string]bool{}, map[name]bool{}
+	told, used, parsed := map[string]bool{}, map[name]bool{}, map[string]map[string]bool{}
 	for _, a := range attacks {
 		if told[a.surface+a.attack] {
 			t.Errorf("there are two lines of %s: %s", a.surface, a.attack)
 		}
 		told[a.surface+a.attack] = true
 		for _, n := range a.tests {
-			if !functions(t, filepath.Join(root, n.folder))[n.top()] {
+			if parsed[n.folder] == nil {
+				parsed[n.folder] = functions(t, filepath.Join(root, n.folder))
+			}
+			if !parsed[n.folder][n.top()] {
 				t.Errorf("%s: there is no %s", a.attack, n)
 			}
 			if n.top() == "TestConformance" && !cases[n.test] {
@@ -133,5 +137,17 @@ func TestOpen(t *testing.T) {
 		if got := o.open(&attack{tests: []name{{"a", "TestGood/a case"}, {"a", test}}}); got != want {
 			t.Errorf("%s: got %q, want %q", test, got, want)
 		}
+	}
+}
+
+// Every function runs once, and the longest run begins first.
+func TestJobs(t *testing.T) {
+	of := func(tests ...name) attack { return attack{tests: tests} }
+	all := jobs([]attack{
+		of(name{"admin", "TestB/x"}, name{"admin", "TestB/y"}), of(name{"cmd/a", "TestConformance/envoy/x/y"}, name{"cmd/a", "TestC"}), of(name{"cmd/a", "TestD"}),
+		of(name{"admin", "TestE"}),
+	})
+	if got, want := fmt.Sprint(all), "[{cmd/a [TestC TestD]} {cmd/a [TestConformance]} {admin [TestB TestE]}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
