@@ -108,8 +108,8 @@ func (e *engine) enter() error {
 	return nil
 }
 
-// update makes a change and returns its revision, which is zero where nothing
-// was to be changed, and whether it replaced something.
+// update makes a change and returns its revision, which is zero where other
+// replicas need not know of it, and whether it replaced something.
 func (e *engine) update(ctx context.Context, fn func(records.Tx) error) (made int64, replaces bool, err error) {
 	if ctx.Err() != nil {
 		return 0, false, unavailable(ctx, "the change was not begun")
@@ -139,6 +139,9 @@ func (e *engine) update(ctx context.Context, fn func(records.Tx) error) (made in
 			return 0, false, err
 		}
 		made, err := e.commit(ctx, base, u)
+		if err == nil && made > 0 && len(u.writes) == 0 {
+			return 0, false, nil // an event alone, for which nobody waits
+		}
 		if err != nil || made > 0 {
 			return made, u.replaces, err
 		}

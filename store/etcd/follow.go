@@ -23,28 +23,50 @@ const loadingText = "tokenkit-authz keys, being loaded"
 // claim makes sure that what is below the prefix is a store, and makes one
 // where there is nothing.
 func (e *engine) claim(ctx context.Context) error {
-	name := e.prefix + formatKey
-	answer, err := e.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(e.prefix), "=", 0).WithPrefix()).
-		Then(clientv3.OpPut(name, formatText)).Else(clientv3.OpGet(name)).Commit()
-	if err != nil {
-		return failure(err)
-	}
-	if answer.Succeeded {
-		return nil
-	}
-	found := answer.Responses[0].GetResponseRange().GetKvs()
-	if len(found) == 0 {
-		return fmt.Errorf("prefix %q: it holds something that is no store: expected nothing, or %q", e.prefix, formatKey)
-	}
-	switch text := string(found[0].Value); {
+	text, _, err := mark(ctx, e.client, e.prefix, formatText)
+	switch {
+	case err != nil:
+		return err
 	case text == formatText:
 		return nil
 	case strings.HasPrefix(text, loadingText):
 		return fmt.Errorf("%w: prefix %q: a move into it was begun and not finished; begin it again", store.ErrUnavailable, e.prefix)
 	case strings.HasPrefix(text, "tokenkit-authz keys, version "):
 		return fmt.Errorf("prefix %q: expected %q, found %q: %w", e.prefix, formatText, text, records.ErrNewer)
+	case text == "":
+		return fmt.Errorf("prefix %q: it holds something that is no store: expected nothing, or %q", e.prefix, formatKey)
 	}
 	return fmt.Errorf("prefix %q: expected %q in %q, found something else", e.prefix, formatText, formatKey)
+}
+
+// mark puts a format where there is nothing below the prefix, and returns what
+// it is then and its revision; none where there is something else.
+func mark(ctx context.Context, client *clientv3.Client, prefix, format string) (text string, revision int64, err error) {
+	name := prefix + formatKey
+	found, err := client.Get(ctx, name)
+	if err != nil {
+		return "", 0, failure(err)
+	}
+	if len(found.Kvs) > 0 {
+		return string(found.Kvs[0].Value), found.Kvs[0].ModRevision, nil
+	}
+	others, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	if err != nil || len(others.Kvs) > 0 {
+		return "", 0, failure(err)
+	}
+	made, err := client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(name), "=", 0)).
+		Then(clientv3.OpPut(name, format)).Else(clientv3.OpGet(name)).Commit()
+	if err != nil {
+		return "", 0, failure(err)
+	}
+	if made.Succeeded {
+		return format, made.Header.Revision, nil
+	}
+	kvs := made.Responses[0].GetResponseRange().GetKvs()
+	if len(kvs) == 0 {
+		return "", 0, fmt.Errorf("%w: %q was removed", store.ErrUnavailable, name)
+	}
+	return string(kvs[0].Value), kvs[0].ModRevision, nil
 }
 
 // page is how many records one answer of etcd holds at most.

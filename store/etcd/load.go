@@ -70,19 +70,14 @@ func (l *loading) begin() error {
 	format := l.prefix + formatKey
 	first, cancel := context.WithTimeout(l.ctx, l.timeout)
 	defer cancel()
-	answer, err := l.client.Txn(first).If(clientv3.Compare(clientv3.CreateRevision(l.prefix), "=", 0).WithPrefix()).
-		Then(clientv3.OpPut(format, l.text)).Else(clientv3.OpGet(format)).Commit()
-	if err != nil {
-		return failure(err)
+	text, revision, err := mark(first, l.client, l.prefix, l.text)
+	if err != nil || text == l.text {
+		return err
 	}
-	if answer.Succeeded {
-		return nil
-	}
-	found := answer.Responses[0].GetResponseRange().GetKvs()
-	if len(found) == 0 || !strings.HasPrefix(string(found[0].Value), loadingText) {
+	if !strings.HasPrefix(text, loadingText) {
 		return fmt.Errorf("prefix %q: %w: expected nothing there", l.prefix, store.ErrExists)
 	}
-	answer, err = l.client.Txn(first).If(clientv3.Compare(clientv3.ModRevision(format), "=", found[0].ModRevision)).
+	answer, err := l.client.Txn(first).If(clientv3.Compare(clientv3.ModRevision(format), "=", revision)).
 		Then(clientv3.OpPut(format, l.text)).Commit()
 	if err != nil {
 		return failure(err)
