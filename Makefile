@@ -43,6 +43,12 @@ fuzz: ## run each fuzz target for FUZZTIME
 		done; \
 	done
 
+.PHONY: timing
+timing: ## how far apart refusals are in time: unknown, deleted and malformed keys, users and nobody
+	@log=$$(mktemp); status=0; { $(GO) test -run '^$$' -bench Refusals -benchtime $(call rounds,2000,100000)x ./cmd/tokenkit-authz && \
+		$(GO) test -run '^$$' -bench WrongPassword -benchtime $(call rounds,50,500)x ./admin; } >$$log 2>&1 || status=$$?; \
+	if [ $$status = 0 ]; then grep '^Benchmark' $$log; else cat $$log; fi; rm -f $$log; exit $$status
+
 .PHONY: bench
 bench: build ## what a Check costs, through the real Envoy, beside other ways
 	@$(GO) run ./internal/bench $(if $(SHORT),-short) $(if $(WHAT),-what $(WHAT)) -program $(BIN)/tokenkit-authz
