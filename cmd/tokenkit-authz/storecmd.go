@@ -30,7 +30,7 @@ sessions. What keys have spent and which addresses are blocked is in a file of i
 state.db, which is checked with it but never copied: an old state would allow calls again.
 What keys did is in usage.db, which is checked, too, and not copied.`,
 	}
-	cmd.AddCommand(newStoreVerify(std), newStoreBackup(std), newStoreRestore(std), newStoreCompact(std), newStoreExport(std), newStoreImport(std))
+	cmd.AddCommand(newStoreVerify(std), newStoreBackup(std), newStoreRestore(std), newStoreCompact(std), newStoreExport(std), newStoreImport(std), newStoreMigrate(std))
 	return cmd
 }
 
