@@ -77,7 +77,7 @@ browser: ## every flow of the dashboard in Chromium, with axe-core on every page
 
 .PHONY: model
 model: ## limiter and blocker against exact logs of all calls
-	@TOKENKIT_MODEL_STEPS=$(call rounds,60000,1000000) $(FIGURES) steps= $(LONG) -run 'TestModel' ./extauthz/limit ./extauthz/block
+	@TOKENKIT_MODEL_STEPS=$(call rounds,60000,1000000) $(FIGURES) steps= $(LONG) -run 'TestModel' ./extauthz/limit ./extauthz/limit/lease ./extauthz/block
 
 .PHONY: crash
 crash: ## kill -9 the real program during changes and Checks

@@ -28,6 +28,7 @@ const (
 	roleLoad     = "load"
 	roleAllowAll = "allow-all"
 	roleHTTPAuth = "http-auth"
+	roleEtcd     = "etcd"
 )
 
 func run(args []string, in io.Reader, out io.Writer) error {
@@ -39,6 +40,8 @@ func run(args []string, in io.Reader, out io.Writer) error {
 			return serveAllowAll(in, out, args[1:])
 		case roleHTTPAuth:
 			return serveHTTPAuth(in, out, args[1:])
+		case roleEtcd:
+			return serveEtcd(in, out, args[1:])
 		}
 	}
 	s, err := parseSettings(args)

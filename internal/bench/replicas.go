@@ -1,18 +1,25 @@
 package main
 
 import (
+	"flag"
 	"fmt"
+	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/tokenkithq/authz/internal/bench/load"
 )
 
 // shared measures what it costs to share: a service that keeps all by itself
-// beside ones that count limits in a real Redis, through Envoy.
+// beside ones that count limits in a real Redis and keep keys in a real etcd,
+// through Envoy.
 func (l *lab) shared() error {
 	keys, err := keyStoreOf(l.ctx, l.program, 1000, true)
 	if err != nil {
@@ -20,6 +27,13 @@ func (l *lab) shared() error {
 	}
 	redis, err := l.redis()
 	if err != nil {
+		return err
+	}
+	etcd, err := l.itself(0, roleEtcd, "-folder", filepath.Join(l.dir, "etcd"))
+	if err != nil {
+		return err
+	}
+	if err := l.moveTo(etcd.address, keys); err != nil {
 		return err
 	}
 	var routes []route
@@ -30,6 +44,7 @@ func (l *lab) shared() error {
 	}{
 		{"all by itself", nil},
 		{"limits in Redis", []string{"--limits", "redis://" + redis}},
+		{"keys in etcd, limits in Redis", []string{"--store", "etcd://" + etcd.address, "--limits", "redis://" + redis, "--limits-prefix", "other"}},
 	}
 	for i, c := range cases {
 		ours, err := l.serve(keys, 0, c.args...)
@@ -56,6 +71,50 @@ func (l *lab) shared() error {
 		l.print("%s, to %s: server CPU %v, requests/s %v", other.name, lines[0].name, ratio(serverCPU, other, lines[0]), ratio(perSecond, other, lines[0]))
 	}
 	return nil
+}
+
+// moveTo puts a copy of a store into etcd.
+func (l *lab) moveTo(etcd string, keys *keyStore) error {
+	data, err := os.MkdirTemp(l.dir, "data-")
+	if err != nil {
+		return err
+	}
+	if err := keys.copyTo(data); err != nil {
+		return err
+	}
+	if said, err := exec.CommandContext(l.ctx, l.program, "store", "migrate", "--data", data, "--to", "etcd://"+etcd).CombinedOutput(); err != nil {
+		return fmt.Errorf("moving keys to etcd: %w: %s", err, said)
+	}
+	return nil
+}
+
+// serveEtcd runs a cluster of one.
+func serveEtcd(_ io.Reader, out io.Writer, args []string) error {
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	folder := flags.String("folder", "", "where it keeps what it has")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var urls [2][]url.URL
+	for i := range urls {
+		address, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		urls[i] = []url.URL{{Scheme: "http", Host: address}}
+	}
+	config := embed.NewConfig()
+	config.Dir, config.LogLevel = *folder, "error"
+	config.ListenClientUrls, config.AdvertiseClientUrls = urls[0], urls[0]
+	config.ListenPeerUrls, config.AdvertisePeerUrls = urls[1], urls[1]
+	config.InitialCluster = config.InitialClusterFromName(config.Name)
+	server, err := embed.StartEtcd(config)
+	if err != nil {
+		return err
+	}
+	<-server.Server.ReadyNotify()
+	fmt.Fprintln(out, "address", urls[0][0].Host)
+	return <-server.Err()
 }
 
 var redisReady = regexp.MustCompile(`(Ready to accept connections)`)
