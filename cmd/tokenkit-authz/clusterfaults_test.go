@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/admin"
-	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/envoy/echo"
 	"github.com/tokenkithq/authz/envoy/envoytest"
@@ -165,7 +164,7 @@ func (w *world) change(ctx context.Context) {
 			w.mu.Lock()
 			w.live = append(w.live, key)
 			w.mu.Unlock()
-		} else if _, err := r.operate.DeleteKey(one, apikey.KeyID(key.ID)); err == nil {
+		} else if _, err := r.operate.DeleteKey(one, key.ID); err == nil {
 			w.acknowledged.Add(1)
 			w.mu.Lock()
 			w.deleted = append(w.deleted, key)

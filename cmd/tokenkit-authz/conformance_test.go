@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ func (e *conformanceEnv) Start(ctx context.Context, settings conformance.Setting
 	var s *server // the last of them, while the first is told of the user
 	const owner = "you"
 	for i := range max(1, e.replicas) {
-		args := append(settings.Serve, shared...)
+		args := slices.Concat(settings.Serve, shared)
 		socket := filepath.Join(e.t.TempDir(), "check.sock")
 		if settings.Socket {
 			args = append(args, "--grpc-socket", socket)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,7 +150,7 @@ func (s *stubs) run(t *testing.T, dir, root, script string) {
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", prelude+script)
 	cmd.Dir = dir
-	cmd.Env = append(s.environ, "ROOT="+root)
+	cmd.Env = slices.Concat(s.environ, []string{"ROOT=" + root})
 	out, err := cmd.CombinedOutput()
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	hide := func(text []byte) []byte { return shownSecret.ReplaceAll(text, []byte("$1…")) }

@@ -102,7 +102,8 @@ func traced(t *testing.T, bootstrap *bootstrapv3.Bootstrap, collectorAddress str
 	}
 	socket := authz.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
 	socket.PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: number}
-	bootstrap.StaticResources.Clusters = append(clusters, authz)
+	clusters = append(clusters, authz)
+	bootstrap.StaticResources.Clusters = clusters
 	at, err := structpb.NewStruct(map[string]any{"tracing.opentelemetry.min_flush_spans": 1})
 	if err != nil {
 		t.Fatal(err)

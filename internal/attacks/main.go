@@ -16,8 +16,9 @@ func main() {
 	short := flag.Bool("short", false, "fewer connections and requests, the same checks")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := attackAll(ctx, os.Stdout, *short); err != nil {
+	err := attackAll(ctx, os.Stdout, *short)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

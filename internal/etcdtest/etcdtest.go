@@ -231,7 +231,7 @@ func (m *Member) Start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.cmd = exec.Command(self)
+	m.cmd = exec.Command(self) //nolint:noctx // it ends with the test
 	m.cmd.Env, m.cmd.Stdout, m.cmd.Stderr = m.env, m.log, m.log
 	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

@@ -110,7 +110,7 @@ func (s *Server) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	s.cmd = exec.Command(real.Require(t, "redis-server", "valkey-server"), append(s.args, "--port", port, "--bind", "127.0.0.1")...)
+	s.cmd = exec.Command(real.Require(t, "redis-server", "valkey-server"), append(s.args, "--port", port, "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func wait(t testing.TB, try func() error) {
 // Do sends one command to a server and returns what it answers within a
 // second, as it is sent (RESP). It is for looking at servers, not for programs.
 func Do(address string, command ...string) (string, error) {
-	conn, err := net.DialTimeout("tcp", address, time.Second)
+	conn, err := net.DialTimeout("tcp", address, time.Second) //nolint:noctx // it has a timeout
 	if err != nil {
 		return "", err
 	}
