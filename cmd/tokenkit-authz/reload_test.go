@@ -93,6 +93,7 @@ default_rate_limit: 60
 drain: 0s
 log_denials: 0
 log_level: debug
+session_idle: 30m
 session_ttl: 1h
 stop_deadline: 9s
 strict: true
