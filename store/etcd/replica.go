@@ -15,6 +15,7 @@ import (
 // registration is what lets others know that this replica is there.
 type registration struct {
 	validUntil atomic.Int64 // since the engine began; 0: not
+	validWall  atomic.Int64 // the same by the wall clock, since 1970
 	lease      atomic.Int64
 	granted    time.Duration // only used by who registers
 	sent       time.Time     // likewise: when the lease was asked for last
@@ -60,12 +61,17 @@ var errStale = fmt.Errorf("this replica has lost etcd, and may not know of delet
 
 // fresh returns nil while the registration stands for sure.
 //
-// The clock goes on while the process is stopped. It is enough to look before
-// something is read: what was acknowledged before is there by then, and what
+// The monotonic clock goes on while the process is stopped, and the wall clock
+// while the machine is; whichever says first that time is up is believed. It is
+// enough to look before something is read: what was acknowledged before is there by then, and what
 // is acknowledged afterwards is acknowledged while the call is under way.
 func (e *engine) fresh() error {
-	if int64(time.Since(e.began)) < e.validUntil.Load() {
-		return nil
+	now := time.Now()
+	if int64(now.Sub(e.began)) < e.validUntil.Load() {
+		if now.UnixNano() < e.validWall.Load() {
+			return nil
+		}
+		e.askRenewal() // a clock that was only set is good again at once
 	}
 	if e.stopped.Err() != nil {
 		return store.ErrClosed
@@ -96,7 +102,9 @@ func (e *engine) register(ctx context.Context) error {
 // was granted, since clocks may differ, and a server that is about to lose its
 // leadership may have renewed it.
 func (e *engine) renewed() {
-	e.validUntil.Store(int64(e.sent.Add(e.granted - e.granted/10).Sub(e.began)))
+	until := e.sent.Add(e.granted - e.granted/10)
+	e.validWall.Store(until.UnixNano())
+	e.validUntil.Store(int64(until.Sub(e.began)))
 }
 
 // stayRegistered renews the lease, and registers again when it has ended.
