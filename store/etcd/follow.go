@@ -69,8 +69,10 @@ func mark(ctx context.Context, client *clientv3.Client, prefix, format string) (
 	return string(kvs[0].Value), kvs[0].ModRevision, nil
 }
 
-// page is how many records one answer of etcd holds at most.
-const page = 2000
+// page is how many records one answer of etcd holds at most. For each answer etcd
+// counts all that is left: a million keys in pages of 2,000 took it a minute,
+// and ten seconds in these.
+const page = 20_000
 
 // list brings the state to that of one revision, whatever was missed. It
 // changes only what differs.
