@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -168,7 +169,7 @@ func TestTLSRotation(t *testing.T) {
 			})
 		}
 		eventually(t, "Envoy holds its new certificate", func() bool {
-			return strings.Contains(body(t, front.AdminURL+"/certs"), `"serial_number": "0`+shown.Text(16)+`"`)
+			return strings.Contains(body(t, front.AdminURL+"/certs"), fmt.Sprintf(`"serial_number": "%x"`, shown.Bytes()))
 		})
 		l.note("step " + big.NewInt(int64(i)).String())
 		before := l.requests.Load()

