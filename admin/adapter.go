@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -16,12 +17,13 @@ type adapter struct {
 	mux     *http.ServeMux
 	methods map[string][]string // by pattern without a method
 	// pages answers to what has no route, and may be nil.
-	pages http.Handler
+	pages   http.Handler
+	timeout time.Duration // of what is behind a request
 }
 
 func (a *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	a.route(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), a.timeout)
 		defer cancel()
 		handler(humago.NewContext(op, r.WithContext(ctx), w))
 	})

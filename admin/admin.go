@@ -34,6 +34,7 @@ func New(options Options) (*Admin, error) {
 		logger:      options.Logger,
 		now:         options.Now,
 		limitStatus: options.LimitStatus,
+		timeout:     options.RequestTimeout,
 		usage:       options.Usage,
 		limits:      options.Limits,
 		blocks:      options.Blocks,

@@ -34,7 +34,7 @@ type api struct {
 }
 
 func newAPI(service *service, info huma.Info, common ...string) *api {
-	routes := &adapter{mux: http.NewServeMux(), methods: map[string][]string{}}
+	routes := &adapter{mux: http.NewServeMux(), methods: map[string][]string{}, timeout: service.timeout}
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",

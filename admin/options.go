@@ -97,6 +97,11 @@ type Options struct {
 	// DefaultRateLimit is the hourly limit of keys that are made without
 	// one. Zero: no limit.
 	DefaultRateLimit uint32
+	// RequestTimeout bounds the work behind every request but a backup. A
+	// store whose changes wait for other machines needs more than the default,
+	// and a server of [NewServer] as much more [http.Server.WriteTimeout].
+	// Zero: 5 seconds.
+	RequestTimeout time.Duration
 	// Passwords is the cost of a password hash. Zero: [DefaultPasswordCost].
 	Passwords PasswordCost
 	// Working is called before a password is hashed, and what it returns
@@ -169,8 +174,7 @@ var DefaultPasswordCost = PasswordCost{MemoryKiB: 19456, Passes: 2, Parallelism:
 const (
 	defaultSessionTTL  = 12 * time.Hour
 	defaultSessionIdle = time.Hour
-	// requestTimeout bounds the work behind every request but a backup.
-	requestTimeout = 5 * time.Second
+	requestTimeout     = 5 * time.Second // the default, and that of the service's own work
 )
 
 // Validate reports the first option that is wrong, other than a Store that is
@@ -194,6 +198,12 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Version == "" {
 		o.Version = "dev"
+	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = requestTimeout
+	}
+	if o.RequestTimeout < 0 {
+		return o, fmt.Errorf("admin options: RequestTimeout: expected more than nothing, got %v", o.RequestTimeout)
 	}
 	if o.SessionTTL == 0 {
 		o.SessionTTL = defaultSessionTTL

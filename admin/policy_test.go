@@ -52,3 +52,17 @@ func TestSetPolicy(t *testing.T) {
 	h.do(request{method: "GET", path: "/api/users/auth/api-keys/", token: second}).want(401, "unauthenticated")
 	h.do(request{method: "GET", path: "/api/users/auth/api-keys/", token: first}).want(200, "") // it was promised more
 }
+
+// What is behind a request may take as long as it is told to, and no longer.
+func TestRequestTimeout(t *testing.T) {
+	for timeout, want := range map[time.Duration]bool{0: true, time.Minute: true, time.Nanosecond: false} {
+		a, err := admin.New(admin.Options{Store: openStore(t), RequestTimeout: timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = admin.NewLocalOperatorClient(a.Operator()).ListUsers(t.Context())
+		if (err == nil) != want {
+			t.Errorf("a timeout of %v: %v", timeout, err)
+		}
+	}
+}

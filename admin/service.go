@@ -23,9 +23,10 @@ type service struct {
 	now         func() time.Time
 	policy      atomic.Pointer[policy]
 	limitStatus int
-	usage       Usage  // may be nil
-	limits      Limits // may be nil
-	blocks      Blocks // may be nil
+	timeout     time.Duration // of what is behind a request
+	usage       Usage         // may be nil
+	limits      Limits        // may be nil
+	blocks      Blocks        // may be nil
 	cookie      sessionCookie
 	publicURL   string // without a slash at its end
 	seen        seenSessions

@@ -99,6 +99,15 @@ func (v *service) openKeys(ctx context.Context) error {
 	return nil
 }
 
+// requestTimeout is how long an admin call may take: a deletion waits for a
+// replica that is cut off. Zero: as long as is usual.
+func (v *service) requestTimeout() time.Duration {
+	if v.etcd == nil {
+		return 0
+	}
+	return v.settings.store.staleness + 5*time.Second
+}
+
 // freshEvery is how often it is looked whether this replica may answer.
 const freshEvery = 500 * time.Millisecond
 

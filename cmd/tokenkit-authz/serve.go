@@ -213,6 +213,7 @@ func (v *service) run(ctx context.Context, l listeners) error {
 		if listener == l.admin {
 			v.encrypt(server, v.transport.admin)
 		}
+		server.WriteTimeout += v.requestTimeout()
 		https = append(https, server)
 		listener := v.bounded(listener, v.settings.transport.httpMaxConnections, "http_max_connections")
 		servers.Go(func() error { return serveHTTP(server, listener) })

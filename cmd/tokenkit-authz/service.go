@@ -195,6 +195,7 @@ func (v *service) buildServers() error {
 	if v.file != nil {
 		adminOptions.Backup = v.file
 	}
+	adminOptions.RequestTimeout = v.requestTimeout()
 	if g := v.settings.governor; g != nil {
 		adminOptions.Working = g.Need
 	}
