@@ -51,7 +51,7 @@ func (t *Table) Adopt(r Remote, counted bool, now time.Time) (blockedNow bool) {
 		}
 	}
 	failures := e.failures
-	if counted {
+	if counted && !e.blocked { // else it was heard of before it was answered
 		failures++
 	}
 	if r.Blocked || r.Failures >= failures && !e.blocked {
