@@ -351,7 +351,8 @@ func TestCapacity(t *testing.T) {
 			t.Errorf("%d calls found no room; %+v", full, stats)
 		}
 		time.Sleep(2 * time.Minute)
-		if spend(t, l, key(5000, 64_000), 1).Full && spend(t, l, key(5000, 64_000), 1).Full {
+		first := spend(t, l, key(5000, 64_000), 1) // which may only make room
+		if first.Full && spend(t, l, key(5000, 64_000), 1).Full {
 			t.Error("no room once the leases have ended")
 		}
 		time.Sleep(3 * time.Hour)
