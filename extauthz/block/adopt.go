@@ -38,17 +38,10 @@ func (t *Table) Adopt(r Remote, counted bool, now time.Time) (blockedNow bool) {
 		s.mu.Unlock()
 		return false
 	}
-	e, place := s.find(id, hash)
+	e, place := t.entryOf(s, id, hash, at)
 	if e == nil {
-		var evicted bool
-		if e, place, evicted = s.open(id, hash, at); e == nil {
-			s.mu.Unlock()
-			t.counts.refused.Add(1)
-			return false
-		}
-		if evicted {
-			t.counts.evicted.Add(1)
-		}
+		s.mu.Unlock()
+		return false
 	}
 	failures := e.failures
 	if counted && !e.blocked { // else it was heard of before it was answered
@@ -65,6 +58,30 @@ func (t *Table) Adopt(r Remote, counted bool, now time.Time) (blockedNow bool) {
 		s.block(place)
 		blockedNow = true
 	}
+	t.noted(s, place, blockedNow)
+	return blockedNow
+}
+
+// entryOf returns the entry of an address, a new one where there is none, or nil
+// where there is no room. The shard must be locked.
+func (t *Table) entryOf(s *shard, i id, hash uint64, at int64) (*entry, uint32) {
+	e, place := s.find(i, hash)
+	if e != nil {
+		return e, place
+	}
+	e, place, evicted := s.open(i, hash, at)
+	if e == nil {
+		t.counts.refused.Add(1)
+	}
+	if evicted {
+		t.counts.evicted.Add(1)
+	}
+	return e, place
+}
+
+// noted has an entry saved that was changed, at once where that blocked its
+// address, and unlocks its shard.
+func (t *Table) noted(s *shard, place uint32, blockedNow bool) {
 	if t.journal != nil {
 		s.markDirty(place, blockedNow)
 	}
@@ -73,7 +90,6 @@ func (t *Table) Adopt(r Remote, counted bool, now time.Time) (blockedNow bool) {
 		t.counts.blocks.Add(1)
 		t.saver.kick()
 	}
-	return blockedNow
 }
 
 // Exempt reports whether an address is one that is never blocked.

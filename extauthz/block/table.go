@@ -214,17 +214,10 @@ func (t *Table) Failed(addr netip.Addr, reason apikey.Reason, now time.Time) (bl
 	s := t.shardOf(hash)
 	s.mu.Lock()
 	at := s.advance(t.clock.at(now))
-	e, place := s.find(id, hash)
+	e, place := t.entryOf(s, id, hash, at)
 	if e == nil {
-		var evicted bool
-		if e, place, evicted = s.open(id, hash, at); e == nil {
-			s.mu.Unlock()
-			t.counts.refused.Add(1)
-			return false
-		}
-		if evicted {
-			t.counts.evicted.Add(1)
-		}
+		s.mu.Unlock()
+		return false
 	}
 	if e.failures < math.MaxUint32 {
 		e.failures++
@@ -235,14 +228,7 @@ func (t *Table) Failed(addr netip.Addr, reason apikey.Reason, now time.Time) (bl
 		s.block(place)
 		blockedNow = true
 	}
-	if t.journal != nil {
-		s.markDirty(place, blockedNow)
-	}
-	s.mu.Unlock()
-	if blockedNow {
-		t.counts.blocks.Add(1)
-		t.saver.kick()
-	}
+	t.noted(s, place, blockedNow)
 	return blockedNow
 }
 
