@@ -27,6 +27,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/tokenkithq/authz/internal/real"
 )
 
 // The environment of a process that is a member.
@@ -99,11 +101,10 @@ type Cluster struct {
 
 // Member is one server of a [Cluster].
 type Member struct {
+	real.Process
 	Endpoint string // URL for clients
 	env      []string
 	log      *os.File
-	cmd      *exec.Cmd
-	stdin    interface{ Close() error }
 }
 
 // Start runs a cluster with this many members until the test ends, and waits
@@ -129,7 +130,7 @@ func Start(t testing.TB, members int) *Cluster {
 			peerVariable+"=http://"+peers[i], clusterVariable+"="+strings.Join(initial, ","))}
 		c.Members = append(c.Members, m)
 		t.Cleanup(func() {
-			m.end()
+			m.End()
 			_ = log.Close()
 			if t.Failed() {
 				if text, err := os.ReadFile(log.Name()); err == nil {
@@ -231,45 +232,10 @@ func (m *Member) Start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.cmd = exec.Command(self) //nolint:noctx // it ends with the test
-	m.cmd.Env, m.cmd.Stdout, m.cmd.Stderr = m.env, m.log, m.log
-	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
+	cmd := exec.Command(self) //nolint:noctx // it ends with the test
+	cmd.Env, cmd.Stdout, cmd.Stderr = m.env, m.log, m.log
+	if _, err := cmd.StdinPipe(); err != nil { // it ends when this process does
 		t.Fatal(err)
 	}
-	if err := m.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Kill ends a member at once, as a crash does.
-func (m *Member) Kill(t testing.TB) {
-	t.Helper()
-	if err := m.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	m.end()
-}
-
-// Pause stops a member without ending it, until [Member.Resume].
-func (m *Member) Pause(t testing.TB) { m.signal(t, syscall.SIGSTOP) }
-
-// Resume lets a paused member go on.
-func (m *Member) Resume(t testing.TB) { m.signal(t, syscall.SIGCONT) }
-
-func (m *Member) signal(t testing.TB, s syscall.Signal) {
-	t.Helper()
-	if err := m.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// end waits for a member that was killed, and kills one that was not.
-func (m *Member) end() {
-	if m.cmd == nil {
-		return
-	}
-	_ = m.cmd.Process.Kill()
-	_ = m.stdin.Close()
-	_ = m.cmd.Wait()
-	m.cmd = nil
+	m.Run(t, cmd)
 }

@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,10 +23,10 @@ import (
 
 // Server is one server on loopback.
 type Server struct {
+	real.Process
 	Address string // host:port
 	args    []string
 	log     string
-	cmd     *exec.Cmd
 }
 
 // Start runs a server with these arguments, which say more than its address
@@ -49,7 +48,7 @@ func run(t testing.TB, folder string, args ...string) *Server {
 	s := &Server{Address: listener.Addr().String(), args: args, log: filepath.Join(folder, "log")}
 	_ = listener.Close()
 	t.Cleanup(func() {
-		s.end()
+		s.End()
 		if t.Failed() {
 			if text, err := os.ReadFile(s.log); err == nil {
 				t.Logf("redis %s: %s", s.Address, text[max(0, len(text)-4000):])
@@ -110,11 +109,9 @@ func (s *Server) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	s.cmd = exec.Command(real.Require(t, "redis-server", "valkey-server"), append(s.args, "--port", port, "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd := exec.Command(real.Require(t, "redis-server", "valkey-server"), append(s.args, "--port", port, "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
+	cmd.Stdout, cmd.Stderr = log, log
+	s.Run(t, cmd)
 	wait(t, func() error {
 		answer, err := Do(s.Address, "PING")
 		if err == nil && answer != "+PONG\r\n" {
@@ -122,37 +119,6 @@ func (s *Server) Start(t testing.TB) {
 		}
 		return err
 	})
-}
-
-// Kill ends a server at once, as a crash does.
-func (s *Server) Kill(t testing.TB) {
-	t.Helper()
-	if err := s.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	s.end()
-}
-
-// Pause stops a server without ending it, until [Server.Resume].
-func (s *Server) Pause(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
-
-// Resume lets a paused server go on.
-func (s *Server) Resume(t testing.TB) { s.signal(t, syscall.SIGCONT) }
-
-func (s *Server) signal(t testing.TB, signal syscall.Signal) {
-	t.Helper()
-	if err := s.cmd.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s *Server) end() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
 }
 
 // wait tries until there is no error.

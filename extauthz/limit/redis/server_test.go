@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
+	"github.com/tokenkithq/authz/internal/real"
 )
 
 // server is a redis-server of its own folder.
@@ -31,9 +32,7 @@ type server struct {
 // there is none.
 func newServer(t testing.TB, settings ...string) *server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("redis-server is not installed")
-	}
+	real.Require(t, "redis-server")
 	s := &server{t: t, folder: t.TempDir(), address: freeAddress(t), args: settings}
 	s.start()
 	t.Cleanup(s.kill)
