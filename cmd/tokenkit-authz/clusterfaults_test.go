@@ -41,7 +41,7 @@ func faults() []fault {
 			leader.Resume(t)
 		}},
 		{"etcd forgets the past while a replica is cut off", true, func(t *testing.T, c *cluster) {
-			c.replicas[1].cut(true)
+			c.replicas[1].cut()
 			wait(2 * time.Second)
 			client := c.etcd.Client(t)
 			response, err := client.Get(t.Context(), "any")
@@ -52,12 +52,12 @@ func faults() []fault {
 				t.Fatal(err)
 			}
 			wait(time.Second)
-			c.replicas[1].cut(false)
+			c.replicas[1].heal()
 		}},
 		{"a replica is cut off", false, func(t *testing.T, c *cluster) {
-			c.replicas[2].cut(true)
+			c.replicas[2].cut()
 			wait(shortStaleness + 2*time.Second)
-			c.replicas[2].cut(false)
+			c.replicas[2].heal()
 		}},
 		{"a replica is stopped and goes on", false, func(t *testing.T, c *cluster) {
 			c.replicas[0].signal(t, syscall.SIGSTOP)
@@ -79,6 +79,15 @@ func faults() []fault {
 			c.redis.Pause(t)
 			wait(3 * time.Second)
 			c.redis.Resume(t)
+		}},
+		{"Redis is slow", false, func(_ *testing.T, c *cluster) {
+			for _, r := range c.replicas {
+				r.toRedis[0].Delay(200 * time.Millisecond)
+			}
+			wait(3 * time.Second)
+			for _, r := range c.replicas {
+				r.toRedis[0].Delay(0)
+			}
 		}},
 		{"all replicas are restarted in turn", true, func(t *testing.T, c *cluster) {
 			for _, r := range c.replicas {
@@ -216,7 +225,7 @@ func TestClusterFaults(t *testing.T) {
 	if size == "" {
 		t.Skip("set TOKENKIT_CLUSTER=short or long, as make cluster does")
 	}
-	c := startCluster(t, 3, 3, false)
+	c := startCluster(t, 3, 3, oneRedis)
 	c.addUser(t)
 	w := &world{cluster: c, most: 2000}
 	var err error

@@ -27,8 +27,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/tokenkithq/authz/internal/real"
+	"github.com/tokenkithq/authz/internal/tunnel"
 )
 
 // The environment of a process that is a member.
@@ -69,6 +71,7 @@ func serve() error {
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
 	config.InitialCluster = os.Getenv(clusterVariable)
 	config.TickMs, config.ElectionMs = 50, 500
+	config.BcryptCost = uint(bcrypt.MinCost) // it serves nobody else meanwhile
 	logs := zap.NewProductionConfig()
 	logs.Level.SetLevel(zap.WarnLevel)
 	logger, err := logs.Build()
@@ -171,6 +174,20 @@ func (c *Cluster) Endpoints() []string {
 		all[i] = m.Endpoint
 	}
 	return all
+}
+
+// Tunnels opens a tunnel to each member, and returns with them the URLs by
+// which clients connect through them.
+func (c *Cluster) Tunnels(t testing.TB) (tunnel.Tunnels, []string) {
+	t.Helper()
+	var all tunnel.Tunnels
+	var endpoints []string
+	for _, m := range c.Members {
+		scheme, target, _ := strings.Cut(m.Endpoint, "://")
+		all = append(all, tunnel.Open(t, target))
+		endpoints = append(endpoints, scheme+"://"+all[len(all)-1].Address)
+	}
+	return all, endpoints
 }
 
 // Client returns a client of the cluster, which is closed with the test.

@@ -8,7 +8,6 @@ package redistest
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -34,19 +33,14 @@ type Server struct {
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	folder := t.TempDir()
-	return run(t, folder, append([]string{"--dir", folder, "--save", ""}, args...)...)
+	return run(t, folder, append([]string{"--dir", folder, "--save", "", "--repl-diskless-sync-delay", "0"}, args...)...)
 }
 
 // run runs a server of any kind.
 func run(t testing.TB, folder string, args ...string) *Server {
 	t.Helper()
-	real.Require(t, "redis-server", "valkey-server")
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing to wait for
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Address: listener.Addr().String(), args: args, log: filepath.Join(folder, "log")}
-	_ = listener.Close()
+	real.Require(t, programs...)
+	s := &Server{Address: FreeAddress(t), args: args, log: filepath.Join(folder, "log")}
 	t.Cleanup(func() {
 		s.End()
 		if t.Failed() {
@@ -59,82 +53,64 @@ func run(t testing.TB, folder string, args ...string) *Server {
 	return s
 }
 
-// StartReplica runs a server that copies s.
-func (s *Server) StartReplica(t testing.TB, args ...string) *Server {
-	t.Helper()
-	host, port, _ := net.SplitHostPort(s.Address)
-	replica := Start(t, append([]string{"--replicaof", host, port}, args...)...)
-	wait(t, func() error {
-		answer, err := Do(replica.Address, "INFO", "replication")
-		if err == nil && !strings.Contains(answer, "master_link_status:up") {
-			err = errors.New("the replica is not connected")
-		}
-		return err
-	})
-	return replica
-}
+var programs = []string{"redis-server", "valkey-server"}
 
-// Group is the name under which Sentinel knows the servers.
-const Group = "tokenkit"
-
-// StartSentinel runs a Sentinel that makes a replica of s take its place when
-// s does not answer for half a second.
-func (s *Server) StartSentinel(t testing.TB) *Server {
+// FreeAddress returns one on loopback where nobody listens.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(s.Address)
-	folder := t.TempDir()
-	config := filepath.Join(folder, "sentinel.conf")
-	text := fmt.Sprintf("sentinel monitor %s %s %s 1\nsentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 3000\n", Group, host, port, Group, Group)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing to wait for
+	if err != nil {
 		t.Fatal(err)
 	}
-	sentinel := run(t, folder, config, "--sentinel", "--dir", folder)
-	wait(t, func() error { // until it knows a replica
-		answer, err := Do(sentinel.Address, "SENTINEL", "MASTER", Group)
-		if err == nil && strings.Contains(answer, "num-slaves\r\n$1\r\n0") {
-			err = errors.New("sentinel knows of no replica")
-		}
-		return err
-	})
-	return sentinel
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
 }
 
-// Start runs a server that does not run, over the files that it had, and waits
-// until it answers.
-func (s *Server) Start(t testing.TB) {
+// Start runs a server that does not run, over the files that it had and with
+// further arguments from now on, and waits until it answers.
+func (s *Server) Start(t testing.TB, args ...string) {
 	t.Helper()
-	_, port, _ := net.SplitHostPort(s.Address)
+	s.args = append(s.args, args...)
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(real.Require(t, "redis-server", "valkey-server"), append(s.args, "--port", port, "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
+	cmd := exec.Command(real.Require(t, programs...), append(s.args, "--port", s.Port(), "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
 	cmd.Stdout, cmd.Stderr = log, log
 	s.Run(t, cmd)
-	wait(t, func() error {
-		answer, err := Do(s.Address, "PING")
-		if err == nil && answer != "+PONG\r\n" {
-			err = errors.New(answer)
-		}
-		return err
+	s.wait(t, "it answers", func() bool {
+		answer := s.Says("PING")
+		return answer == "+PONG\r\n" || strings.HasPrefix(answer, "-NOAUTH")
 	})
 }
 
-// wait tries until there is no error.
-func wait(t testing.TB, try func() error) {
+// Port returns the port of the server's address.
+func (s *Server) Port() string {
+	_, port, _ := net.SplitHostPort(s.Address)
+	return port
+}
+
+// wait waits until something is so.
+func (s *Server) wait(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
+	for !so() {
 		if time.Now().After(deadline) || t.Context().Err() != nil {
-			t.Fatalf("waiting for redis: %v", err)
+			t.Fatalf("redis %s: waited until %s", s.Address, what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Says returns what a server answers to one command, as [Do] does, or why it
+// does not answer.
+func (s *Server) Says(command ...string) string {
+	answer, err := Do(s.Address, command...)
+	if err != nil {
+		return err.Error()
+	}
+	return answer
 }
 
 // Do sends one command to a server and returns what it answers within a
@@ -176,5 +152,8 @@ func Do(address string, command ...string) (string, error) {
 			}
 		}
 		answer.WriteString(line)
+		if strings.HasPrefix(line, "-NOAUTH") { // and so is the end
+			return answer.String(), nil
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package redistest_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -44,16 +43,24 @@ func TestPausedServerSaysNothing(t *testing.T) {
 	}
 }
 
-func TestSentinelLetsTheReplicaTakeOver(t *testing.T) {
+func TestSentinelsLetTheReplicaTakeOver(t *testing.T) {
 	server := redistest.Start(t)
 	replica := server.StartReplica(t)
-	sentinel := server.StartSentinel(t)
+	sentinels := server.StartSentinels(t, 3)
+	if !sentinels.Follow(server) || sentinels.Follow(replica) || !server.IsMaster() || replica.IsMaster() {
+		t.Fatal("at first the first server is the master")
+	}
 	server.Kill(t)
-	deadline := time.Now().Add(30 * time.Second)
-	for !strings.Contains(do(t, replica.Address, "INFO", "replication"), "role:master") {
+	eventually(t, "the replica takes over", func() bool { return replica.IsMaster() && sentinels.Follow(replica) })
+	server.Start(t, "--replicaof", "127.0.0.1 "+replica.Port())
+	eventually(t, "the former master copies it", func() bool { return server.Copies() && !server.IsMaster() })
+}
+
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the replica does not take over: " + do(t, sentinel.Address, "SENTINEL", "MASTER", redistest.Group))
+			t.Fatalf("not in 30 s: %s", what)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }

@@ -168,10 +168,10 @@ func (w *watched) end(t *testing.T, deleted time.Time) {
 func TestReplicaIsCutOff(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
-	proxy := newProxy(t, cluster.Endpoints())
+	proxy, endpoints := cluster.Tunnels(t)
 	const staleness = 3 * time.Second
 	a := open(t, etcd.Options{Endpoints: cluster.Endpoints(), Staleness: staleness})
-	b := open(t, etcd.Options{Endpoints: proxy.Endpoints, Staleness: staleness})
+	b := open(t, etcd.Options{Endpoints: endpoints, Staleness: staleness})
 	a.user(t)
 	kept, doomed := a.key(t, 1), a.key(t, 2)
 	first, second := a.key(t, 10), a.key(t, 11)
@@ -232,8 +232,8 @@ func TestReplicaIsCutOff(t *testing.T) {
 func TestAnswersAreLost(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
-	proxy := newProxy(t, cluster.Endpoints())
-	r := open(t, etcd.Options{Endpoints: proxy.Endpoints, RequestTimeout: time.Minute, Staleness: 2 * time.Second})
+	proxy, endpoints := cluster.Tunnels(t)
+	r := open(t, etcd.Options{Endpoints: endpoints, RequestTimeout: time.Minute, Staleness: 2 * time.Second})
 	other := open(t, etcd.Options{Endpoints: cluster.Endpoints(), Staleness: 2 * time.Second})
 	r.user(t)
 	for n := range rounds(t, 2, 20) {
@@ -272,8 +272,8 @@ func TestAnswersAreLost(t *testing.T) {
 func TestDeletedWhileTouched(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, 1)
-	proxy := newProxy(t, cluster.Endpoints())
-	r := open(t, etcd.Options{Endpoints: proxy.Endpoints})
+	proxy, endpoints := cluster.Tunnels(t)
+	r := open(t, etcd.Options{Endpoints: endpoints})
 	other := open(t, etcd.Options{Endpoints: cluster.Endpoints()})
 	r.user(t)
 	key := r.key(t, 1)

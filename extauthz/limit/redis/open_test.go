@@ -12,6 +12,7 @@ import (
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/lease/enginetest"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
+	"github.com/tokenkithq/authz/internal/redistest"
 )
 
 func TestSettings(t *testing.T) {
@@ -32,9 +33,9 @@ func TestSettings(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newServer(t, tt.settings...)
+			s := redistest.Start(t, tt.settings...)
 			var log strings.Builder
-			tt.options.Addresses = []string{s.address}
+			tt.options.Addresses = []string{s.Address}
 			tt.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			client, err := redis.Open(t.Context(), tt.options)
 			if err == nil {
@@ -52,8 +53,8 @@ func TestSettings(t *testing.T) {
 
 // A server whose settings were changed is not used after its restart.
 func TestSettingsChange(t *testing.T) {
-	s := newServer(t, exact...)
-	client := open(t, redis.Options{Addresses: []string{s.address}})
+	s := redistest.Start(t, exact...)
+	client := open(t, redis.Options{Addresses: []string{s.Address}})
 	request := lease.Request{Key: 1, Limit: 10, Tokens: 1, Span: lease.MaxSpan, Lease: lease.ID{Number: 1}}
 	ask := func() error {
 		grants := make([]lease.Grant, 1)
@@ -63,9 +64,8 @@ func TestSettingsChange(t *testing.T) {
 	if err := ask(); err != nil {
 		t.Fatal(err)
 	}
-	s.kill()
-	s.args = []string{"--appendonly", "yes", "--appendfsync", "everysec"}
-	s.start()
+	s.Kill(t)
+	s.Start(t, "--appendfsync", "everysec")
 	var err error
 	eventually(t, "the server answers again", func() bool {
 		err = ask()
@@ -77,16 +77,16 @@ func TestSettingsChange(t *testing.T) {
 }
 
 func TestPasswordIsNotShown(t *testing.T) {
-	s := newServer(t, slices.Concat(exact, []string{"--requirepass", "right-secret"})...)
-	open(t, redis.Options{Addresses: []string{s.address}, Password: "right-secret"})
-	o := redis.Options{Addresses: []string{s.address}, Username: "somebody", Password: "wrong-secret", SentinelPassword: "wrong-secret"}
+	s := redistest.Start(t, slices.Concat(exact, []string{"--requirepass", "right-secret"})...)
+	open(t, redis.Options{Addresses: []string{s.Address}, Password: "right-secret"})
+	o := redis.Options{Addresses: []string{s.Address}, Username: "somebody", Password: "wrong-secret", SentinelPassword: "wrong-secret"}
 	_, err := redis.Open(t.Context(), o)
 	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("with a wrong password: %v", err)
 	}
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("options", "redis", o)
-	if strings.Contains(log.String(), "secret") || !strings.Contains(log.String(), s.address) {
+	if strings.Contains(log.String(), "secret") || !strings.Contains(log.String(), s.Address) {
 		t.Errorf("logged %s", log.String())
 	}
 }
@@ -96,7 +96,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		"no address": {}, "no port": {Addresses: []string{"localhost"}}, "negative replicas": {Addresses: []string{"localhost:1"}, Replicas: -1},
 		"a Cluster with Sentinel": {Addresses: []string{"localhost:1"}, Cluster: true, Master: "m"},
 		"a database of a Cluster": {Addresses: []string{"localhost:1"}, Cluster: true, Database: 1},
-		"nobody listens":          {Addresses: []string{freeAddress(t)}},
+		"nobody listens":          {Addresses: []string{redistest.FreeAddress(t)}},
 	} {
 		client, err := redis.Open(t.Context(), o)
 		if err == nil {
@@ -110,27 +110,27 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 func TestCluster(t *testing.T) {
 	slow(t)
 	settings := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"}
-	a, b, c := newServer(t, settings...), newServer(t, settings...), newServer(t, settings...)
-	a.expect("+OK", "CLUSTER", "ADDSLOTSRANGE", "0", "8191")
-	b.expect("+OK", "CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
-	for _, other := range []*server{b, c} {
-		a.expect("+OK", "CLUSTER", "MEET", "127.0.0.1", port(other.address))
+	a, b, c := redistest.Start(t, settings...), redistest.Start(t, settings...), redistest.Start(t, settings...)
+	expectOK(t, a, "CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+	expectOK(t, b, "CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+	for _, other := range []*redistest.Server{b, c} {
+		expectOK(t, a, "CLUSTER", "MEET", "127.0.0.1", other.Port())
 	}
 	eventually(t, "the nodes know each other", func() bool {
-		return !slices.ContainsFunc([]*server{a, b, c}, func(s *server) bool {
-			info := s.says("CLUSTER INFO")
+		return !slices.ContainsFunc([]*redistest.Server{a, b, c}, func(s *redistest.Server) bool {
+			info := s.Says("CLUSTER", "INFO")
 			return !strings.Contains(info, "cluster_known_nodes:3") || !strings.Contains(info, "cluster_slots_ok:16384") || !strings.Contains(info, "cluster_state:ok")
 		})
 	})
 	t.Run("without replicas", func(t *testing.T) {
-		client := open(t, redis.Options{Addresses: []string{a.address}, Cluster: true, AllowLoss: true})
+		client := open(t, redis.Options{Addresses: []string{a.Address}, Cluster: true, AllowLoss: true})
 		enginetest.Run(t, func(*testing.T) lease.Engine { return client })
 	})
-	id := strings.Fields(a.says("CLUSTER MYID"))[1]
-	c.expect("+OK", "CLUSTER", "REPLICATE", id)
-	eventually(t, "the replica is in step", c.linkUp)
+	id := strings.Fields(a.Says("CLUSTER", "MYID"))[1]
+	expectOK(t, c, "CLUSTER", "REPLICATE", id)
+	eventually(t, "the replica is in step", c.Copies)
 	t.Run("with replicas", func(t *testing.T) {
-		client := open(t, redis.Options{Addresses: []string{a.address}, Cluster: true, Replicas: 1})
+		client := open(t, redis.Options{Addresses: []string{a.Address}, Cluster: true, Replicas: 1})
 		worked, failed := 0, 0
 		for id := range apikey.KeyID(40) {
 			grants := make([]lease.Grant, 1)

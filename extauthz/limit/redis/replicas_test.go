@@ -6,13 +6,13 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
+	"github.com/tokenkithq/authz/internal/redistest"
 )
 
 // fleet is some replicas of the service, as far as limits go.
@@ -107,9 +107,9 @@ func (f *fleet) expect(least, most int64) {
 }
 
 func TestThreeReplicasShareOneLimit(t *testing.T) {
-	s := newServer(t, exact...)
+	s := redistest.Start(t, exact...)
 	t.Run("all live", func(t *testing.T) {
-		f := newFleet(t, 3, redis.Options{Addresses: []string{s.address}})
+		f := newFleet(t, 3, redis.Options{Addresses: []string{s.Address}})
 		f.calls(&apikey.Key{ID: 1, RateLimitPerHour: 5000}, 50_000, nil)
 		f.expect(4900, 5000)
 		if f.exchanges() > 500 {
@@ -117,7 +117,7 @@ func TestThreeReplicasShareOneLimit(t *testing.T) {
 		}
 	})
 	t.Run("one dies in the middle", func(t *testing.T) {
-		f := newFleet(t, 3, redis.Options{Addresses: []string{s.address}})
+		f := newFleet(t, 3, redis.Options{Addresses: []string{s.Address}})
 		key := &apikey.Key{ID: 2, RateLimitPerHour: 5000}
 		f.calls(key, 3000, nil)
 		dead := f.limiters[1]
@@ -133,17 +133,17 @@ func TestThreeReplicasShareOneLimit(t *testing.T) {
 // The server is killed while calls are made and starts again with what it has
 // on disk.
 func TestServerIsKilled(t *testing.T) {
-	s := newServer(t, exact...)
-	f := newFleet(t, 3, redis.Options{Addresses: []string{s.address}})
+	s := redistest.Start(t, exact...)
+	f := newFleet(t, 3, redis.Options{Addresses: []string{s.Address}})
 	key := &apikey.Key{ID: 1, RateLimitPerHour: 5000}
 	for round := range 3 {
 		var once sync.Once
 		f.calls(key, 1500, func(made int) {
 			if made > 700 {
-				once.Do(s.kill)
+				once.Do(func() { s.Kill(t) })
 			}
 		})
-		s.start()
+		s.Start(t)
 		// A replica that had an error leaves the server alone for a moment.
 		eventually(t, "limits work again", func() bool {
 			before := f.allowed.Load()
@@ -164,17 +164,17 @@ func TestServerIsKilled(t *testing.T) {
 // The server stops and goes on: nobody waits for long, and nothing is spent
 // twice.
 func TestServerIsStopped(t *testing.T) {
-	s := newServer(t, exact...)
-	f := newFleet(t, 3, redis.Options{Addresses: []string{s.address}})
+	s := redistest.Start(t, exact...)
+	f := newFleet(t, 3, redis.Options{Addresses: []string{s.Address}})
 	key := &apikey.Key{ID: 1, RateLimitPerHour: 5000}
 	f.calls(key, 1000, nil)
-	s.signal(syscall.SIGSTOP)
+	s.Pause(t)
 	before := f.allowed.Load()
 	f.calls(key, 300, nil)
 	if leased := f.allowed.Load() - before; leased > 5000/50 {
 		t.Errorf("%d calls passed while the server was stopped, expected what was leased", leased)
 	}
-	s.signal(syscall.SIGCONT)
+	s.Resume(t)
 	eventually(t, "limits work again", func() bool {
 		f.calls(key, 1, nil)
 		return !f.limiters[0].Stats().Failing
@@ -186,26 +186,23 @@ func TestServerIsStopped(t *testing.T) {
 
 // A grant that the replica does not have is not used.
 func TestWaitsForReplicas(t *testing.T) {
-	master := newServer(t)
-	replica := newServer(t, "--replicaof", "127.0.0.1 "+port(master.address))
-	eventually(t, "the replica is in step", func() bool { return replica.linkUp() })
-	f := newFleet(t, 2, redis.Options{Addresses: []string{master.address}, Replicas: 1})
+	master := redistest.Start(t)
+	replica := master.StartReplica(t)
+	f := newFleet(t, 2, redis.Options{Addresses: []string{master.Address}, Replicas: 1})
 	key := &apikey.Key{ID: 1, RateLimitPerHour: 5000}
 	f.calls(key, 1000, nil)
 	f.expect(500, 1000) // a busy machine answers some too late
 	before, failed := f.allowed.Load(), f.failed.Load()
-	replica.signal(syscall.SIGSTOP)
+	replica.Pause(t)
 	f.calls(key, 200, nil)
 	if f.failed.Load() == failed || f.allowed.Load() > before+5000/50 {
 		t.Errorf("%d calls passed and %d failed while the replica was stopped", f.allowed.Load()-before, f.failed.Load()-failed)
 	}
-	replica.signal(syscall.SIGCONT)
+	replica.Resume(t)
 	// The replica takes over and has all that was used.
-	master.kill()
-	if answer := replica.run("REPLICAOF", "NO", "ONE"); answer != "+OK" {
-		t.Fatal(answer)
-	}
-	g := newFleet(t, 2, redis.Options{Addresses: []string{replica.address}, AllowLoss: true})
+	master.Kill(t)
+	expectOK(t, replica, "REPLICAOF", "NO", "ONE")
+	g := newFleet(t, 2, redis.Options{Addresses: []string{replica.Address}, AllowLoss: true})
 	g.calls(key, 20_000, nil)
 	f.allowed.Add(g.allowed.Load())
 	f.expect(4500, 5000)
@@ -222,29 +219,27 @@ func slow(t *testing.T) {
 // Sentinel replaces the server while calls are made.
 func TestSentinelFailover(t *testing.T) {
 	slow(t)
-	master := newServer(t)
-	replica := newServer(t, "--replicaof", "127.0.0.1 "+port(master.address))
-	eventually(t, "the replica is in step", func() bool { return replica.linkUp() })
-	sentinel := newSentinel(t, master)
-	o := redis.Options{Addresses: []string{sentinel.address}, Master: "limits", Replicas: 1}
+	master := redistest.Start(t)
+	replica := master.StartReplica(t)
+	sentinels := master.StartSentinels(t, 1)
+	o := redis.Options{Addresses: sentinels.Addresses(), Master: redistest.Group, Replicas: 1}
 	f := newFleet(t, 3, o)
 	key := &apikey.Key{ID: 1, RateLimitPerHour: 5000}
 	var once sync.Once
 	f.calls(key, 3000, func(made int) {
 		if made > 1500 {
-			once.Do(master.kill)
+			once.Do(func() { master.Kill(t) })
 		}
 	})
-	eventually(t, "the replica takes over", func() bool { return replica.isMaster() && sentinel.knows(replica) })
+	eventually(t, "the replica takes over", func() bool { return replica.IsMaster() && sentinels.Follow(replica) })
 	// Without another replica nothing is granted.
 	before := f.allowed.Load()
 	f.calls(key, 100, nil)
 	if leased := f.allowed.Load() - before; leased > 5000/50 {
 		t.Errorf("%d calls passed without a replica", leased)
 	}
-	master.args = append(master.args, "--replicaof", "127.0.0.1 "+port(replica.address))
-	master.start()
-	eventually(t, "the former master is in step", func() bool { return master.linkUp() })
+	master.Start(t, "--replicaof", "127.0.0.1 "+replica.Port())
+	eventually(t, "the former master copies it", master.Copies)
 	eventually(t, "limits work again", func() bool {
 		f.calls(key, 1, nil)
 		return !f.limiters[0].Stats().Failing
