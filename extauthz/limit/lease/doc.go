@@ -10,10 +10,14 @@
 //
 // An [Engine] holds one [Account] for each key. A replica leases tokens of it
 // and spends them by itself. A lease ends after [Options].Span; what was not
-// used of it is given back. Leases grow while a key is busy, so that the next
-// is there before the last is used up, until all replicas together hold up to
-// a 50th of the limit. Near the end of the limit they get smaller. A limit so
-// small that a 50th of it is less than two tokens for each replica is spent
+// used of it is given back. Leases follow how fast a key's tokens are taken, and
+// the next is asked for before the last is used up or ends. All replicas
+// together hold up to a 50th of the limit, each the same part of it; one at
+// which a key is busy holds what it needs for ten seconds, up to a 50th of the
+// limit by itself, where a 50th is at least five tokens for each replica. Near the
+// end of the limit leases get smaller: about half of what is left is leased,
+// to each replica by its part of what was leased lately. A limit so
+// small that its part is less than two tokens is spent
 // from the engine directly, many calls in one exchange where many wait.
 //
 // # Why at most N calls

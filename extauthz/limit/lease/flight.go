@@ -120,14 +120,14 @@ func (l *Limiter) request(j job, now instant) (Request, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.at(j.place)
-	ended := s.dropEnded(e, now)
+	s.dropEnded(e, now)
 	p := s.pending[e.key]
 	r := Request{Key: e.key, Limit: e.limit, Seen: e.seen, Span: l.span, Lease: ID{l.replica, l.numbers.Add(1)}}
 	if now.mono-e.seenAt > int64(time.Hour) {
 		r.Seen = 0
 	}
 	if !l.closed.Load() {
-		r.Tokens = l.wants(e, p, now, ended)
+		r.Tokens = l.wants(e, p, now)
 	}
 	if r.Tokens > 0 && e.room() == nil {
 		// One with few tokens makes room: they come with the others again.
@@ -160,38 +160,6 @@ func (l *Limiter) request(j job, now instant) (Request, bool) {
 	return r, true
 }
 
-// wants returns how many tokens to ask for: what calls wait for, and a stock
-// that grows while it is used up in time.
-func (l *Limiter) wants(e *entry, p *pending, now instant, ended bool) uint32 {
-	var waiting uint64
-	if p != nil {
-		for _, w := range p.waiting {
-			if !w.gone {
-				waiting += uint64(w.tokens)
-			}
-		}
-	}
-	hungry := e.hungry
-	e.hungry = false
-	if waiting == 0 && !hungry {
-		return 0
-	}
-	left := uint64(e.left(now))
-	if !ended && e.known && now.mono-e.seenAt < int64(l.span) && left <= uint64(e.size)/4 {
-		e.size *= 4
-	}
-	e.size = min(e.size, l.shareOf(e.limit))
-	want := waiting
-	if stock := uint64(e.size); stock > 1 {
-		if e.known {
-			// Towards the end of the limit small leases leave something for others.
-			stock = min(stock, max(1, uint64(e.engineLeft)/uint64(2*l.replicas.Load())))
-		}
-		want = max(waiting, min(waiting+stock, uint64(e.limit)))
-	}
-	return uint32(min(want-min(want, left), uint64(e.limit)))
-}
-
 // land notes what came of a request.
 func (l *Limiter) land(j job, r *Request, g *Grant, sent, landed instant) {
 	s := j.shard
@@ -221,6 +189,7 @@ func (l *Limiter) land(j job, r *Request, g *Grant, sent, landed instant) {
 	}
 	l.counts.leased.Add(uint64(g.Tokens))
 	l.counts.charged.Add(uint64(g.Charged))
+	l.measure(e, g, sent, landed)
 	e.seen, e.seenAt = g.Total, landed.mono
 	if e.limit == r.Limit {
 		e.known, e.engineLeft, e.resetAt = true, g.Left, sent.mono+int64(g.Reset)

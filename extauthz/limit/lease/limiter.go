@@ -64,12 +64,9 @@ const (
 	// as long each time that it still is.
 	denialLife = 200 * time.Millisecond
 	// longestDenial bounds that, since other replicas may give tokens back.
-	longestDenial = 3 * time.Second
+	longestDenial = 30 * time.Second
 	// retryAfter is how long nobody asks an engine that did not answer.
 	retryAfter = 100 * time.Millisecond
-	// share is the part of a limit that all replicas together may hold unused;
-	// one alone holds as much as one of two.
-	share = 50
 	// sweepEvery is how often ended leases are given back.
 	sweepEvery = time.Second
 )
@@ -349,11 +346,6 @@ func (l *Limiter) Look(ctx context.Context, key *apikey.Key, n uint32, now time.
 
 // up reports whether the engine may be asked.
 func (l *Limiter) up(at instant) bool { return at.mono >= l.down.Load() }
-
-// shareOf is how many tokens of a limit this replica may hold unused.
-func (l *Limiter) shareOf(most uint32) uint32 {
-	return uint32(max(1, int64(most)/(share*max(2, l.replicas.Load()))))
-}
 
 // bound limits how late the engine's clock can be, by what was seen of it.
 // An engine's clock runs as fast as this machine's, give or take a little.

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -55,9 +56,11 @@ type entry struct {
 	deniedUntil int64
 	dry         time.Duration // for how long a denial is remembered
 	resetAt     int64
-	taken       uint64 // tokens spent since the first lease
+	taken       uint32 // tokens spent since the last grant
 	limit       uint32
-	size        uint32 // how many tokens to hold
+	size        uint32  // how many tokens to hold
+	low         uint32  // with how many it is time to lease more
+	demand      float32 // part of what all replicas lease that this one does
 	engineLeft  uint32
 	used        bool
 	known       bool // engineLeft and resetAt are
@@ -95,7 +98,7 @@ func (e *entry) take(n uint32, at instant) bool {
 	if e.left(at) < n {
 		return false
 	}
-	e.taken += uint64(n)
+	e.taken += min(n, math.MaxUint32-e.taken)
 	for n > 0 {
 		var first *granted
 		for i := range e.leases {
@@ -112,7 +115,7 @@ func (e *entry) take(n uint32, at instant) bool {
 
 // runsLow reports whether it is time to lease more before anybody waits.
 func (e *entry) runsLow(at instant) bool {
-	return e.size > 1 && e.engineLeft > 0 && at.mono >= e.deniedUntil && e.left(at) <= e.size/4
+	return e.size > 1 && e.engineLeft > 0 && at.mono >= e.deniedUntil && e.left(at) <= e.low
 }
 
 func (e *entry) result(at instant, allowed bool) limit.Result {
@@ -248,45 +251,12 @@ func (s *shard) giveUp(e *entry, g *granted) {
 // was.
 func (s *shard) dropEnded(e *entry, at instant) (any bool) {
 	for i := range e.leases {
-		g := &e.leases[i]
-		if g.left > 0 && !g.live(at) {
-			// So much was not needed; half as much again is asked for.
-			e.size = max(1, (g.tokens-g.left)*3/2)
+		if g := &e.leases[i]; g.left > 0 && !g.live(at) {
 			s.giveUp(e, g)
 			any = true
 		}
 	}
 	return any
-}
-
-// ending says when to look at a lease again.
-type ending struct {
-	place  uint32
-	number uint64
-	end    int64
-}
-
-// endings is a queue of them.
-type endings struct {
-	list []ending
-	head int
-}
-
-func (q *endings) push(e ending) {
-	if q.head > 64 && q.head > len(q.list)/2 {
-		q.list = q.list[:copy(q.list, q.list[q.head:])]
-		q.head = 0
-	}
-	q.list = append(q.list, e)
-}
-
-// pop returns the first that is due by a time.
-func (q *endings) pop(by int64) (ending, bool) {
-	if q.head == len(q.list) || q.list[q.head].end > by {
-		return ending{}, false
-	}
-	q.head++
-	return q.list[q.head-1], true
 }
 
 func (l *Limiter) shardOf(id apikey.KeyID) *shard {

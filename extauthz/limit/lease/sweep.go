@@ -49,6 +49,7 @@ func (l *Limiter) sweep(now instant) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
+		l.follow(s, &s.endings[1], now)
 		for q := range s.endings {
 			for {
 				ended, due := s.endings[q].pop(now.mono)
@@ -67,6 +68,21 @@ func (l *Limiter) sweep(now instant) {
 	for range 4 {
 		l.cursor = (l.cursor + 1) % shardCount
 		l.reclaim(&l.shards[l.cursor], now)
+	}
+}
+
+// follow asks for leases that follow those which end soon.
+func (l *Limiter) follow(s *shard, q *endings, now instant) {
+	for {
+		ends, due := q.next(now.mono + l.aheadOfEnd())
+		if !due {
+			return
+		}
+		e := s.at(ends.place)
+		if e.used && !e.flying && l.followed(e, ends.number, now) && l.up(now) {
+			e.hungry = true
+			l.fly(s, e, ends.place)
+		}
 	}
 }
 
