@@ -262,7 +262,8 @@ func (o Options) checkNames() error {
 
 // NewServer returns an HTTP server for handler with limits on how slow and
 // how large a request may be: 5 s for its header of at most 16 KiB, 15 s for
-// all of it, 30 s for the answer. The caller sets its address and TLS.
+// all of it, 30 s for the answer. It speaks HTTP/1.1 only. The caller sets its
+// address and TLS.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	server := &http.Server{
 		Handler:           handler,
@@ -271,7 +272,10 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		Protocols:         new(http.Protocols),
 	}
+	// HTTP/2 has more ways to keep a server busy, and nothing that is needed here.
+	server.Protocols.SetHTTP1(true)
 	if logger != nil {
 		server.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	}

@@ -31,6 +31,8 @@ type Sources struct {
 	Blocks   func() block.Stats
 	Usage    func() usage.Stats
 	LastUsed func() store.LastUsedStats
+	// Connections are those of clients.
+	Connections func() ConnectionStats
 	// Decisions are those of a [DecisionLog].
 	Decisions func() DecisionLogStats
 	// Traces are those of [Traces].
@@ -56,6 +58,9 @@ func (s *Sources) groups() []*group {
 	}
 	if s.LastUsed != nil {
 		groups = append(groups, lastUsedGroup(s.LastUsed))
+	}
+	if s.Connections != nil {
+		groups = append(groups, connectionGroup(s.Connections))
 	}
 	if s.Decisions != nil {
 		groups = append(groups, decisionLogGroup(s.Decisions))
@@ -95,14 +100,15 @@ func NewRegistry(s Sources) (*prometheus.Registry, error) {
 // runtime.
 func Describe() []Metric {
 	every := Sources{
-		Cache:     func() store.CacheStats { return store.CacheStats{} },
-		Limiter:   func() limit.Stats { return limit.Stats{} },
-		Shared:    func() lease.Stats { return lease.Stats{} },
-		Blocks:    func() block.Stats { return block.Stats{} },
-		Usage:     func() usage.Stats { return usage.Stats{} },
-		LastUsed:  func() store.LastUsedStats { return store.LastUsedStats{} },
-		Decisions: func() DecisionLogStats { return DecisionLogStats{} },
-		Traces:    func() TracesStats { return TracesStats{} },
+		Cache:       func() store.CacheStats { return store.CacheStats{} },
+		Limiter:     func() limit.Stats { return limit.Stats{} },
+		Shared:      func() lease.Stats { return lease.Stats{} },
+		Blocks:      func() block.Stats { return block.Stats{} },
+		Usage:       func() usage.Stats { return usage.Stats{} },
+		LastUsed:    func() store.LastUsedStats { return store.LastUsedStats{} },
+		Connections: func() ConnectionStats { return ConnectionStats{} },
+		Decisions:   func() DecisionLogStats { return DecisionLogStats{} },
+		Traces:      func() TracesStats { return TracesStats{} },
 	}
 	all := describe(every.groups())
 	for _, m := range slices.Concat(NewChecks().metrics(), NewRequests().metrics(), NewReads(nil).metrics()) {

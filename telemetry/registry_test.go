@@ -38,8 +38,11 @@ func every() Sources {
 		Blocks: func() block.Stats {
 			return block.Stats{Addresses: 1, Blocked: 2, Capacity: 3, Blocks: 4, Evicted: 5, Refused: 6, Exempted: 7, Unknown: 8, Saves: 9, SaveErrors: 10}
 		},
-		Usage:     func() usage.Stats { return usage.Stats{Waiting: 1, Unfolded: 2, Dropped: 3, Failures: 4} },
-		LastUsed:  func() store.LastUsedStats { return store.LastUsedStats{Waiting: 1, Dropped: 2} },
+		Usage:    func() usage.Stats { return usage.Stats{Waiting: 1, Unfolded: 2, Dropped: 3, Failures: 4} },
+		LastUsed: func() store.LastUsedStats { return store.LastUsedStats{Waiting: 1, Dropped: 2} },
+		Connections: func() ConnectionStats {
+			return ConnectionStats{Refused: map[string]uint64{"grpc": 1, "admin": 2}, Slowed: map[string]uint64{"grpc": 3, "admin": 4}, Unanswered: 5}
+		},
 		Decisions: func() DecisionLogStats { return DecisionLogStats{Written: 1, Failed: 2, Dropped: 3, Waiting: 4} },
 		Traces:    func() TracesStats { return TracesStats{Sent: 1, Failed: 2} },
 	}
@@ -123,6 +126,11 @@ func TestMetricsOfSources(t *testing.T) {
 		`usage_write_failures_total 4`,
 		`last_used_waiting 1`,
 		`last_used_dropped_total 2`,
+		`connections_refused_total{listener="grpc"} 1`,
+		`connections_refused_total{listener="admin"} 2`,
+		`connections_slowed_total{listener="grpc"} 3`,
+		`connections_slowed_total{listener="admin"} 4`,
+		`connections_unanswered_total 5`,
 		`decision_log_lines_total{result="written"} 1`,
 		`decision_log_lines_total{result="failed"} 2`,
 		`decision_log_lines_total{result="dropped"} 3`,

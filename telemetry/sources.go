@@ -177,3 +177,29 @@ func lastUsedGroup(stats func() store.LastUsedStats) *group {
 		send(dropped, float64(s.Dropped))
 	}}
 }
+
+// ConnectionStats are counts of connections that clients opened, by the name of
+// what they were opened to.
+type ConnectionStats struct {
+	Refused map[string]uint64 // closed at once, since there were too many
+	Slowed  map[string]uint64 // read later, since their address opened many
+	// Unanswered are those for Check calls that were read more slowly, since
+	// they opened many streams that were never answered.
+	Unanswered uint64
+}
+
+func connectionGroup(stats func() ConnectionStats) *group {
+	refused := counter("connections_refused_total", "Connections that were closed at once, since there were too many, by listener.", "listener")
+	slowed := counter("connections_slowed_total", "Connections that were read later, since their address opened many, by listener.", "listener")
+	unanswered := counter("connections_unanswered_total", "Connections for Check calls that were read more slowly, since they opened many streams that were never answered.")
+	return &group{[]*metric{refused, slowed, unanswered}, func(send sender) {
+		s := stats()
+		for name, n := range s.Refused {
+			send(refused, float64(n), name)
+		}
+		for name, n := range s.Slowed {
+			send(slowed, float64(n), name)
+		}
+		send(unanswered, float64(s.Unanswered))
+	}}
+}

@@ -193,9 +193,9 @@ func (v *service) run(ctx context.Context, l listeners) error {
 		loops.Go(func() error { return loop(loopCtx) })
 	}
 	servers, serverCtx := errgroup.WithContext(ctx)
-	for _, listener := range []net.Listener{l.grpc, l.grpcSocket} {
+	for name, listener := range map[string]net.Listener{"grpc": l.grpc, "grpc_socket": l.grpcSocket} {
 		if listener != nil {
-			listener := v.bounded(listener, v.settings.transport.grpcMaxConnections, "grpc_max_connections")
+			listener := v.connections.bound(name, listener, v.settings.transport.grpcMaxConnections, "grpc_max_connections")
 			servers.Go(func() error {
 				if err := v.grpc.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) { // told to stop before it began
 					return err
@@ -205,17 +205,23 @@ func (v *service) run(ctx context.Context, l listeners) error {
 		}
 	}
 	var https []*http.Server
-	for listener, handler := range map[net.Listener]http.Handler{l.admin: v.admin.Handler(), l.control: v.admin.Operator(), l.metrics: v.watch.metrics} {
-		if listener == nil {
+	for _, served := range []struct {
+		name     string
+		listener net.Listener
+		handler  http.Handler
+	}{
+		{"admin", l.admin, v.admin.Handler()}, {"control", l.control, v.admin.Operator()}, {"metrics", l.metrics, v.watch.metrics},
+	} {
+		if served.listener == nil {
 			continue
 		}
-		server := admin.NewServer(handler, v.logger)
-		if listener == l.admin {
+		server := admin.NewServer(served.handler, v.logger)
+		if served.listener == l.admin {
 			v.encrypt(server, v.transport.admin)
 		}
 		server.WriteTimeout += v.requestTimeout()
 		https = append(https, server)
-		listener := v.bounded(listener, v.settings.transport.httpMaxConnections, "http_max_connections")
+		listener := v.connections.bound(served.name, served.listener, v.settings.transport.httpMaxConnections, "http_max_connections")
 		servers.Go(func() error { return serveHTTP(server, listener) })
 	}
 	servers.Go(func() error {

@@ -44,24 +44,25 @@ const streamWorkers = 32
 
 // service is everything that serve runs, over one data folder.
 type service struct {
-	settings   *settings
-	logger     *slog.Logger
-	keys       store.Store
-	hasher     apikey.Hasher
-	cache      *store.Cache
-	uses       *store.LastUsed
-	state      *statefile.File
-	limiter    limiter
-	table      *block.Table
-	usageFile  *usagefile.File // nil where usage is off
-	usage      *usage.Recorder // likewise
-	authorizer *extauthz.Authorizer
-	admin      *admin.Admin
-	watch      watch
-	health     *health.Server
-	grpc       *grpc.Server
-	transport  transport
-	reloaded   atomic.Pointer[settings] // nil: they never were
+	settings    *settings
+	logger      *slog.Logger
+	keys        store.Store
+	hasher      apikey.Hasher
+	cache       *store.Cache
+	uses        *store.LastUsed
+	state       *statefile.File
+	limiter     limiter
+	table       *block.Table
+	usageFile   *usagefile.File // nil where usage is off
+	usage       *usage.Recorder // likewise
+	authorizer  *extauthz.Authorizer
+	admin       *admin.Admin
+	watch       watch
+	health      *health.Server
+	grpc        *grpc.Server
+	transport   transport
+	connections *connections
+	reloaded    atomic.Pointer[settings] // nil: they never were
 
 	file         *bolt.Store    // nil where replicas share the keys
 	etcd         *etcd.Store    // nil where they do not
@@ -87,7 +88,7 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	// What was begun is ended: a limiter that is opened by half would look like
 	// one that crashed. A ctx that is done stops the service right afterwards.
 	ctx = context.WithoutCancel(ctx)
-	v := &service{settings: s, logger: logger, transport: encryption}
+	v := &service{settings: s, logger: logger, transport: encryption, connections: newConnections(logger)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close(ctx))

@@ -50,7 +50,7 @@ func (v *service) openMetrics() error {
 	checks, requests := telemetry.NewChecks(), telemetry.NewRequests()
 	sources := telemetry.Sources{
 		Version: versionText(), Checks: checks, Requests: requests, Reads: v.watch.searches,
-		Cache: v.cache.Stats, Blocks: v.table.Stats, LastUsed: v.uses.Stats,
+		Cache: v.cache.Stats, Blocks: v.table.Stats, LastUsed: v.uses.Stats, Connections: v.connections.stats,
 	}
 	if v.localLimits != nil {
 		sources.Limiter = v.localLimits.Stats

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/tokenkithq/authz/internal/connlimit"
 	"github.com/tokenkithq/authz/internal/tlsfiles"
 )
 
@@ -185,12 +184,13 @@ func (v *service) grpcOptions() []grpc.ServerOption {
 			MaxConnectionAge: age, MaxConnectionAgeGrace: endOfConnection,
 		}),
 	}
+	creds := insecure.NewCredentials()
 	if v.transport.grpc != nil {
-		options = append(options, grpc.Creds(checkCredentials{
-			TransportCredentials: credentials.NewTLS(v.transport.grpc.Config()), plain: insecure.NewCredentials(), logger: v.logger,
-		}))
+		creds = checkCredentials{
+			TransportCredentials: credentials.NewTLS(v.transport.grpc.Config()), plain: creds, logger: v.logger,
+		}
 	}
-	return options
+	return append(options, grpc.Creds(pacedCredentials{creds, v.connections.streams}))
 }
 
 // checkCredentials is TLS over TCP, and none on a Unix socket, which its mode
@@ -216,13 +216,6 @@ func (c checkCredentials) Clone() credentials.TransportCredentials {
 	return checkCredentials{c.TransportCredentials.Clone(), c.plain.Clone(), c.logger}
 }
 
-// bounded returns l with a limit on its connections, named by its setting.
-func (v *service) bounded(l net.Listener, most int, setting string) net.Listener {
-	return connlimit.New(l, connlimit.Options{Max: most, Refused: func(from net.Addr) {
-		v.logger.Warn("a connection was refused: there are too many", setting, most, "from", from.String())
-	}})
-}
-
 // serveHTTP serves with TLS where the server has a configuration for it.
 func serveHTTP(server *http.Server, l net.Listener) error {
 	serve := server.Serve
@@ -241,9 +234,6 @@ func (v *service) encrypt(server *http.Server, files *tlsfiles.Files) {
 		return
 	}
 	server.TLSConfig = files.Config()
-	// Fewer ways to keep a server busy than HTTP/2 has.
-	server.Protocols = new(http.Protocols)
-	server.Protocols.SetHTTP1(true)
 	server.ErrorLog = slog.NewLogLogger(quietHandshakes{v.logger.Handler()}, slog.LevelWarn)
 }
 

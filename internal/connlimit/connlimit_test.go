@@ -124,9 +124,4 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("Unix connection %d: let in: %v", i, server != nil)
 		}
 	}
-	inner := listen(t, "tcp", "127.0.0.1:0")
-	defer inner.Close()
-	if got := connlimit.New(inner, connlimit.Options{}); got != inner {
-		t.Error("no limit is a limit")
-	}
 }
