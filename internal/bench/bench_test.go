@@ -129,7 +129,11 @@ func TestKeyStore(t *testing.T) {
 		_, err = keys.Import(ctx, export, store.Actor{Kind: store.ActorSystem})
 		return errors.Join(err, keys.Close())
 	}
-	made, err := keepKeyStore(30, true, add)
+	compact := func(dir string) error {
+		_, _, err := bolt.Compact(ctx, filepath.Join(dir, "keys.db"), bolt.Options{})
+		return err
+	}
+	made, err := keepKeyStore(30, true, add, compact)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +141,7 @@ func TestKeyStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := keepKeyStore(30, true, add)
+	again, err := keepKeyStore(30, true, add, compact)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 
 // storeVersion is part of the name of a store that is kept, so that one which
 // was made otherwise is not used.
-const storeVersion = 2
+const storeVersion = 3
 
 // hourlyLimit of the keys that have one: more than any run makes calls.
 const hourlyLimit = 1_000_000_000
@@ -33,21 +33,27 @@ type keyStore struct {
 // keyStoreOf returns a store of n keys, with limits or without. The program
 // imports them once, and they are kept in the user's folder of caches.
 func keyStoreOf(ctx context.Context, program string, n int, limited bool) (*keyStore, error) {
-	return keepKeyStore(n, limited, func(dir string, export io.Reader) error {
-		importer := exec.CommandContext(ctx, program, "store", "import", "-", "--data", dir)
-		importer.Stdin = export
-		out, err := importer.CombinedOutput()
-		if err != nil {
+	run := func(export io.Reader, args ...string) error {
+		step := exec.CommandContext(ctx, program, append([]string{"store"}, args...)...)
+		step.Stdin = export
+		if out, err := step.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil
+	}
+	return keepKeyStore(n, limited, func(dir string, export io.Reader) error {
+		return run(export, "import", "-", "--data", dir)
+	}, func(dir string) error {
+		return run(nil, "compact", "--data", dir)
 	})
 }
 
 // importer adds the keys of an export to the store of a data folder.
 type importer func(dir string, export io.Reader) error
 
-func keepKeyStore(n int, limited bool, add importer) (*keyStore, error) {
+// keepKeyStore makes a store where none is kept yet. Imports in pieces leave
+// free pages; compact takes them away.
+func keepKeyStore(n int, limited bool, add importer, compact func(dir string) error) (*keyStore, error) {
 	caches, err := os.UserCacheDir()
 	if err != nil {
 		caches = os.TempDir()
@@ -67,6 +73,9 @@ func keepKeyStore(n int, limited bool, add importer) (*keyStore, error) {
 	defer func() { _ = os.RemoveAll(making) }()
 	if err := makeKeys(making, n, limited, add); err != nil {
 		return nil, fmt.Errorf("making %d keys: %w", n, err)
+	}
+	if err := compact(making); err != nil {
+		return nil, fmt.Errorf("compacting %d keys: %w", n, err)
 	}
 	return k, os.Rename(making, dir)
 }
