@@ -112,3 +112,22 @@ func TestHashIsRenewed(t *testing.T) {
 		t.Errorf("a current hash was renewed, %v", err)
 	}
 }
+
+// Whoever steals the hashes pays 19 MiB and two passes for each guess, also for
+// a password that was set when a hash was cheaper.
+func TestAttackStolenHashes(t *testing.T) {
+	h := newHarness(t, nil)
+	const least = "$argon2id$v=19$m=19456,t=2,p=1$"
+	if before, err := h.store.FindUser(t.Context(), "ada"); err != nil || strings.HasPrefix(before.PasswordHash, least) {
+		t.Fatalf("the hash begins with %.40s, %v", before.PasswordHash, err)
+	}
+	byDefault, err := admin.New(admin.Options{Store: h.store, Now: h.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.admin = byDefault
+	h.login("ada", adaPassword)
+	if after, err := h.store.FindUser(t.Context(), "ada"); err != nil || !strings.HasPrefix(after.PasswordHash, least) {
+		t.Errorf("the hash begins with %.40s, %v; want %s", after.PasswordHash, err, least)
+	}
+}

@@ -19,7 +19,15 @@ type attack struct {
 // name is a test, as "folder.TestName/case".
 type name struct{ folder, test string }
 
-func (n name) String() string { return n.folder + "." + n.test }
+// rootPackage stands for the module's root, whose folder has no name.
+const rootPackage = "authz"
+
+func (n name) String() string {
+	if n.folder == "." {
+		return rootPackage + "." + n.test
+	}
+	return n.folder + "." + n.test
+}
 
 // top is the name of the function.
 func (n name) top() string {
@@ -63,7 +71,11 @@ func read(document io.Reader) ([]attack, error) {
 		}
 		one := attack{surface: cells[0], attack: cells[1], defence: cells[2], mutation: cells[4]}
 		for _, found := range named.FindAllStringSubmatch(cells[3], -1) {
-			one.tests = append(one.tests, name{found[1], found[2]})
+			folder := found[1]
+			if folder == rootPackage {
+				folder = "."
+			}
+			one.tests = append(one.tests, name{folder, found[2]})
 		}
 		if len(one.tests) == 0 {
 			return nil, fmt.Errorf("line %d: expected the name of a test such as `admin.TestHosts/a name`", number)
