@@ -60,31 +60,36 @@ func (a *Account) Clone() Account {
 // lost exchanges has a new one.
 func (a *Account) Exchange(r *Request, now int64, generation string) Grant {
 	unknown := a.Time == 0
+	clock, begin := now, now // begin is that of leases, as far as charging them goes
+	if r.Farthest > 0 {
+		begin = min(begin, r.Farthest)
+	}
 	if r.Latest > 0 {
 		now = min(now, r.Latest)
 	}
 	now = max(now, a.Time)
+	begin = max(begin, now)
 	a.Time = now
 	a.forgetReturned(now)
 	for _, back := range r.Back {
 		a.takeBack(back)
 	}
-	charged := a.charge(r, generation, unknown, now)
+	charged := a.charge(r, generation, unknown, begin)
 	a.Generation = generation
 
 	left := a.left(r.Limit)
 	tokens := min(r.Tokens, left)
 	if tokens > 0 {
-		end := now + r.Span.Milliseconds()
+		end := begin + r.Span.Milliseconds()
 		a.add(end/minute, tokens)
 		a.Held = append(a.Held, Held{Lease: r.Lease, Minute: end / minute, Until: end + heldLonger, Tokens: tokens})
 		a.Total += uint64(tokens)
 	}
-	return Grant{Tokens: tokens, Left: left - tokens, Reset: a.reset(r.Limit, now), Total: a.Total, Time: now, Charged: charged}
+	return Grant{Tokens: tokens, Left: left - tokens, Reset: a.reset(r.Limit, now), Total: a.Total, Time: clock, Charged: charged}
 }
 
 // charge makes the key pay for what the engine forgot or may have forgotten.
-func (a *Account) charge(r *Request, generation string, unknown bool, now int64) uint32 {
+func (a *Account) charge(r *Request, generation string, unknown bool, begin int64) uint32 {
 	q := uint64(max(1, r.Limit/64))
 	var amount uint64
 	switch {
@@ -98,7 +103,7 @@ func (a *Account) charge(r *Request, generation string, unknown bool, now int64)
 	a.Total = max(a.Total, r.Seen)
 	charged := uint32(min(amount, uint64(a.left(r.Limit))))
 	if charged > 0 {
-		a.add((now+MaxSpan.Milliseconds())/minute, charged)
+		a.add((begin+MaxSpan.Milliseconds())/minute, charged)
 	}
 	return charged
 }

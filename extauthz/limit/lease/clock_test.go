@@ -3,6 +3,7 @@ package lease_test
 import (
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -75,4 +76,29 @@ func TestLeasesEndWhileTheMachineSleeps(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Tokens that a replica with a slow clock leases are charged by the engine's
+// clock, and do not return to a replica with a better one before their hour.
+func TestSlowClock(t *testing.T) {
+	engine := &lease.Memory{}
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		slowly := func() time.Time { return start.Add(time.Since(start) / 100 * 97) }
+		a, b := newLimiter(t, lease.Options{Engine: engine, Now: slowly}), newLimiter(t, lease.Options{Engine: engine})
+		spend := func(l *lease.Limiter, now time.Time) bool {
+			result, err := l.Spend(t.Context(), key(7, 1), 1, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return result.Allowed
+		}
+		first := spend(a, slowly())
+		time.Sleep(95*time.Minute + 30*time.Second)
+		second := spend(a, slowly())
+		time.Sleep(59*time.Minute + 29*time.Second)
+		if third := spend(b, time.Now()); !first || !second || third {
+			t.Errorf("an hour and a half apart %v and %v, and 59 minutes after that %v; expected the last to be denied", first, second, third)
+		}
+	})
 }

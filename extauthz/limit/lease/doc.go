@@ -49,7 +49,9 @@
 // asking replica can believe, by the engine's clock as it has seen it and the
 // time that passed since: a failover to a machine whose clock is fast does not
 // return tokens early, as long as the replicas that ask have seen the former
-// machine's.
+// machine's. Tokens are charged by the engine's own clock all the same, as far as it
+// can be true should the replica's clock be slow by a twentieth: otherwise they would return
+// too early to a replica whose clock is not.
 //
 // # Crashes
 //

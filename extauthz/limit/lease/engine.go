@@ -56,6 +56,11 @@ type Request struct {
 	// has seen nothing. It keeps tokens from returning early where an engine's
 	// clock jumps ahead, as at a failover to a machine whose clock is wrong.
 	Latest int64
+	// Farthest is such a time even if the replica's clock runs slower than the
+	// engine's by a twentieth. Up to it tokens are charged by the engine's own
+	// clock: charged by Latest they would return too early to a replica whose
+	// clock is faster. Zero: without a bound.
+	Farthest int64
 	// Seen is [Grant].Total as the replica last saw it, in the last hour. An
 	// account that knows of less has forgotten something, and is charged.
 	Seen uint64
@@ -88,7 +93,7 @@ type Grant struct {
 	Reset time.Duration
 	// Total counts the tokens that were ever leased of this account.
 	Total uint64
-	// Time is the engine's clock when it decided, in milliseconds.
+	// Time is the engine's own clock when it decided, in milliseconds.
 	Time int64
 	// Charged is how many tokens the key paid because the engine has, or may
 	// have, forgotten grants.

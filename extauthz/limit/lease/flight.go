@@ -83,10 +83,10 @@ func (l *Limiter) exchange(f *flight) {
 	// Leases are counted from before anything was sent.
 	sent := l.instant(l.now())
 	f.aboard, f.requests = f.aboard[:0], f.requests[:0]
-	latest := l.bound.latest(sent)
+	latest, farthest := l.latest.by(sent), l.farthest.by(sent)
 	for _, j := range f.jobs {
 		if request, wanted := l.request(j, sent); wanted {
-			request.Latest = latest
+			request.Latest, request.Farthest = latest, farthest
 			f.aboard, f.requests = append(f.aboard, j), append(f.requests, request)
 		}
 	}
@@ -105,7 +105,8 @@ func (l *Limiter) exchange(f *flight) {
 			f.grants[i] = Grant{Err: err}
 		}
 		if f.grants[i].Err == nil {
-			l.bound.see(f.grants[i].Time, sent)
+			l.latest.see(f.grants[i].Time, sent)
+			l.farthest.see(f.grants[i].Time, sent)
 		}
 	}
 	l.noteEngine(landed, f.grants)

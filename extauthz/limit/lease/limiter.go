@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,7 +92,8 @@ type Limiter struct {
 	failing  atomic.Bool
 	closed   atomic.Bool
 	stop     chan struct{} // closed by Close
-	bound    bound
+	latest   bound         // on the engine's clock, for clocks as they are
+	farthest bound         // for one that is slow
 	queue    queue
 	counts   counts
 	shards   [shardCount]shard
@@ -132,6 +132,7 @@ func New(o Options) (*Limiter, error) {
 	if l.now == nil {
 		l.now = time.Now
 	}
+	l.latest.drift, l.farthest.drift = usualDrift, worstDrift
 	l.start = l.now()
 	l.replicas.Store(int64(max(1, l.fixed)))
 	for i := range l.shards {
@@ -316,7 +317,7 @@ func (l *Limiter) Look(ctx context.Context, key *apikey.Key, n uint32, now time.
 	defer cancel()
 	at := l.instant(now)
 	s := l.shardOf(key.ID)
-	request := Request{Key: key.ID, Limit: key.RateLimitPerHour, Span: shortSpan, Latest: l.bound.latest(at)}
+	request := Request{Key: key.ID, Limit: key.RateLimitPerHour, Span: shortSpan, Latest: l.latest.by(at), Farthest: l.farthest.by(at)}
 	s.mu.Lock()
 	if e, _ := s.find(key.ID); e != nil && at.mono-e.seenAt < int64(time.Hour) {
 		request.Seen = e.seen
@@ -346,46 +347,3 @@ func (l *Limiter) Look(ctx context.Context, key *apikey.Key, n uint32, now time.
 
 // up reports whether the engine may be asked.
 func (l *Limiter) up(at instant) bool { return at.mono >= l.down.Load() }
-
-// bound limits how late the engine's clock can be, by what was seen of it.
-// An engine's clock runs as fast as this machine's, give or take a little.
-type bound struct {
-	mu   sync.Mutex
-	seen bool
-	// How far the engine's clock was ahead, in milliseconds, of each of ours.
-	mono, wall int64
-	at         int64 // monotonic time of the last change, in milliseconds
-}
-
-// drift is by one part in how many the two clocks may run apart.
-const drift = 1000
-
-// see notes that the engine's clock showed a time after at.
-func (b *bound) see(engine int64, at instant) {
-	mono, wall := at.mono/1e6, at.wall/1e6
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	apart := max(0, mono-b.at) / drift
-	if !b.seen {
-		b.seen, b.mono, b.wall, b.at = true, engine-mono, engine-wall, mono
-		return
-	}
-	b.mono = min(b.mono+apart, engine-mono)
-	b.wall = min(b.wall+apart, engine-wall)
-	if apart > 0 || mono < b.at {
-		b.at = mono
-	}
-}
-
-// latest returns a time that the engine's clock cannot have passed at; zero
-// where nothing is known. Where our two clocks disagree, as after the machine
-// slept, the later counts.
-func (b *bound) latest(at instant) int64 {
-	mono, wall := at.mono/1e6, at.wall/1e6
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.seen {
-		return 0
-	}
-	return max(b.mono+mono, b.wall+wall) + max(0, mono-b.at)/drift + 1
-}

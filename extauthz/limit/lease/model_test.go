@@ -265,11 +265,16 @@ type call struct {
 	tokens uint32
 }
 
-func (p *plan) play(ctx context.Context, tally *tally) error {
+func (p *plan) play(ctx context.Context, tally *tally) (err error) {
 	start := time.Now()
 	s := &site{}
 	s.memory = &lease.Memory{Now: func() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }}
 	var replicas []*modelReplica
+	defer func() {
+		for _, r := range replicas {
+			err = errors.Join(err, r.stop(ctx, false))
+		}
+	}()
 	for i := range p.replicas {
 		r := &modelReplica{link: &link{site: s}, now: func() time.Time {
 			passed := time.Duration(float64(time.Since(start)) * p.rates[i])

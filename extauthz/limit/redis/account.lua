@@ -2,19 +2,21 @@
 --
 -- KEYS[1]  the key's account: a hash of t (time), n (tokens ever leased),
 --          g (generation) and for each minute its number = tokens.
--- ARGV     limit, lease, tokens, span, latest, seen, then pairs of a lease to
---          give back and how many of its tokens.
+-- ARGV     limit, lease, tokens, span, latest, seen, farthest, then pairs of a
+--          lease to give back and how many of its tokens.
 --
 -- What was leased to a minute is in a hash of its own, KEYS[1]:minute, lease =
 -- tokens, which has the key's hash tag and vanishes soon after the minute.
 local account = KEYS[1]
 local limit, lease, tokens = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local span, latest, seen = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local span, latest, seen, farthest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local minute, hour2, held = 60000, 7200000, 60000
 local generation = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local own, begin = now, now
+if farthest > 0 and farthest < begin then begin = farthest end
 if latest > 0 and latest < now then now = latest end
 
 local known, total, before, out = false, 0, '', 0
@@ -33,6 +35,7 @@ for i = 1, #stored, 2 do
     slots[#slots + 1] = { tonumber(field), tonumber(value) }
   end
 end
+begin = math.max(begin, now)
 local present = math.floor(now / minute)
 
 local current, gone = {}, {}
@@ -46,8 +49,8 @@ for _, slot in ipairs(slots) do
 end
 if #gone > 0 then redis.call('HDEL', account, unpack(gone)) end
 
-for i = 7, #ARGV, 2 do
-  for m = present - 2, present + 1 do
+for i = 8, #ARGV, 2 do
+  for m = present - 2, math.floor(begin / minute) + 2 do
     local leases = account .. ':' .. m
     local entry = redis.call('HGET', leases, ARGV[i])
     if entry then
@@ -81,11 +84,11 @@ elseif known and before ~= generation and out > 0 then
 end
 total = math.max(total, seen)
 charged = math.min(charged, math.max(0, limit - out))
-if charged > 0 then add(math.floor((now + minute) / minute), charged) end
+if charged > 0 then add(math.floor((begin + minute) / minute), charged) end
 
 local granted = math.min(tokens, math.max(0, limit - out))
 if granted > 0 then
-  local ends = now + span
+  local ends = begin + span
   local m = math.floor(ends / minute)
   add(m, granted)
   local leases = account .. ':' .. m
@@ -112,4 +115,4 @@ if out > 0 then
     end
   end
 end
-return { granted, math.max(0, limit - out), reset, total, now, charged, generation }
+return { granted, math.max(0, limit - out), reset, total, own, charged, generation }

@@ -52,10 +52,11 @@ func leaseName(id lease.ID) string {
 }
 
 func arguments(r *lease.Request) []string {
-	args := make([]string, 0, 6+2*len(r.Back))
+	args := make([]string, 0, 7+2*len(r.Back))
 	args = append(args,
 		strconv.FormatUint(uint64(r.Limit), 10), leaseName(r.Lease), strconv.FormatUint(uint64(r.Tokens), 10),
-		strconv.FormatInt(r.Span.Milliseconds(), 10), strconv.FormatInt(r.Latest, 10), strconv.FormatUint(r.Seen, 10))
+		strconv.FormatInt(r.Span.Milliseconds(), 10), strconv.FormatInt(r.Latest, 10), strconv.FormatUint(r.Seen, 10),
+		strconv.FormatInt(r.Farthest, 10))
 	for _, back := range r.Back {
 		args = append(args, leaseName(back.Lease), strconv.FormatUint(uint64(back.Unused), 10))
 	}

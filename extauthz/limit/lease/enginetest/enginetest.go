@@ -68,6 +68,7 @@ func likeAccount(t *testing.T, engine lease.Engine) {
 				Span:   time.Duration(rapid.SampledFrom([]int64{1000, 5000, 60_000}).Draw(rt, "span")) * time.Millisecond,
 				Latest: at + rapid.SampledFrom([]int64{0, 0, -5000}).Draw(rt, "late"),
 			}
+			r.Farthest = r.Latest + rapid.SampledFrom([]int64{0, 0, 400, 50_000, -3000}).Draw(rt, "farther")
 			switch rapid.IntRange(0, 9).Draw(rt, "seen") {
 			case 0:
 				r.Seen = account.Total + 3
@@ -80,8 +81,12 @@ func likeAccount(t *testing.T, engine lease.Engine) {
 					Unused: rapid.SampledFrom([]uint32{0, 1, 7, 100, apikey.MaxRateLimit}).Draw(rt, "unused"),
 				})
 			}
-			want := account.Exchange(&r, r.Latest, "")
-			if got := exchange(t, engine, r); got != want {
+			want := account.Exchange(&r, max(r.Latest, r.Farthest), "")
+			got := exchange(t, engine, r)
+			if got.Time < want.Time {
+				rt.Fatalf("the engine's clock shows %d, which is before %d", got.Time, want.Time)
+			}
+			if got.Time = want.Time; got != want {
 				rt.Fatalf("request %+v:\ngot  %+v\nwant %+v", r, got, want)
 			}
 		}
