@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 
 	"github.com/tokenkithq/authz/internal/bench/load"
@@ -17,20 +19,28 @@ func (l *lab) watched() error {
 	decisions := []string{"--decision-log", filepath.Join(l.dir, "decisions.log")}
 	// Nobody listens there, and these calls name no trace: each begins one.
 	traces := []string{"--otlp-endpoint", "http://127.0.0.1:1"}
+	const sampler, share = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 	var lines []*line
 	for _, c := range []struct {
-		name string
-		args []string
+		name    string
+		args    []string
+		sampled string // share of the calls that are traced; empty: all
 	}{
-		{"nothing", nil},
-		{"metrics", metrics},
-		{"metrics, denials logged", append(append([]string{"--decision-log-denials-only"}, metrics...), decisions...)},
-		{"metrics, one decision in 100 logged", append(append([]string{"--decision-log-one-in", "100"}, metrics...), decisions...)},
-		{"metrics, every decision logged", append(metrics, decisions...)},
-		{"every call traced", traces},
+		{"nothing", nil, ""},
+		{"metrics", metrics, ""},
+		{"metrics, denials logged", append(append([]string{"--decision-log-denials-only"}, metrics...), decisions...), ""},
+		{"metrics, one decision in 100 logged", append(append([]string{"--decision-log-one-in", "100"}, metrics...), decisions...), ""},
+		{"metrics, every decision logged", append(metrics, decisions...), ""},
+		{"one call in 100 traced", traces, "0.01"},
+		{"every call traced", traces, ""},
 	} {
+		if c.sampled != "" { // the service has no flag for what OpenTelemetry names a variable for
+			if err := errors.Join(os.Setenv(sampler, "parentbased_traceidratio"), os.Setenv(share, c.sampled)); err != nil {
+				return err
+			}
+		}
 		ours, err := l.serve(keys, 1, c.args...)
-		if err != nil {
+		if err := errors.Join(err, os.Unsetenv(sampler), os.Unsetenv(share)); err != nil {
 			return err
 		}
 		lines = append(lines, &line{name: c.name, server: ours.pid(), job: load.Job{Address: ours.address, GRPC: true, Secrets: keys.secrets, Pick: load.Zipf}})
