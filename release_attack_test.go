@@ -12,8 +12,8 @@ import (
 )
 
 // proxyOf returns a folder that serves as a module proxy with one version of a
-// module, of one file.
-func proxyOf(t *testing.T, module, version, content string) string {
+// module, which declares the same as ever and has one file of code.
+func proxyOf(t *testing.T, module, version, declared, content string) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), module, "@v")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -21,7 +21,6 @@ func proxyOf(t *testing.T, module, version, content string) string {
 	}
 	var archive bytes.Buffer
 	files := zip.NewWriter(&archive)
-	declared := "module " + module + "\n"
 	for name, text := range map[string]string{"go.mod": declared, "code.go": content} {
 		file, err := files.Create(module + "@" + version + "/" + name)
 		if err != nil {
@@ -52,6 +51,10 @@ func TestAttackChangedModule(t *testing.T) {
 	if required == nil {
 		t.Fatalf("%s is not required", module)
 	}
+	declared, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.GoMod}}", module).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	here := t.TempDir()
 	for _, name := range []string{"go.mod", "go.sum"} {
 		if err := os.WriteFile(filepath.Join(here, name), []byte(read(t, name)), 0o600); err != nil {
@@ -60,7 +63,7 @@ func TestAttackChangedModule(t *testing.T) {
 	}
 	command := exec.CommandContext(t.Context(), "go", "mod", "download", module+"@"+required[1])
 	command.Dir = here
-	command.Env = append(os.Environ(), "GOPROXY=file://"+proxyOf(t, module, required[1], "package rapid // changed"),
+	command.Env = append(os.Environ(), "GOPROXY=file://"+proxyOf(t, module, required[1], read(t, strings.TrimSpace(string(declared))), "package rapid // changed"),
 		"GOMODCACHE="+t.TempDir(), "GOFLAGS=-modcacherw", "GOTOOLCHAIN=local", "GOSUMDB=off", "GOWORK=off")
 	if said, err := command.CombinedOutput(); err == nil || !strings.Contains(string(said), "checksum mismatch") {
 		t.Errorf("a changed module is taken: %v, %s", err, said)

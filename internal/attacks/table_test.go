@@ -69,6 +69,9 @@ func TestTableIsWhole(t *testing.T) {
 			t.Errorf("there are two lines of %s: %s", a.surface, a.attack)
 		}
 		told[a.surface+a.attack] = true
+		if strings.Contains(a.mutation, "to do") {
+			t.Errorf("%s: no test was seen to fail yet: %s", a.attack, a.mutation)
+		}
 		for _, n := range a.tests {
 			if parsed[n.folder] == nil {
 				parsed[n.folder] = functions(t, filepath.Join(root, n.folder))
@@ -108,7 +111,7 @@ func TestTableIsWhole(t *testing.T) {
 func TestRead(t *testing.T) {
 	const start = header + "\n|---|---|---|---|---|\n"
 	for _, c := range []struct{ name, text, want string }{
-		{"a line", start + "| admin | names | hosts | `admin.TestHosts/a name`, `cmd/x-y.TestA` | the list |\n\nprose | x\n", ""},
+		{"a line", start + "| admin | names | hosts | `admin.TestHosts/a name`, `cmd/x-y.TestA`, `authz.TestB` | the list |\n\nprose | x\n", ""},
 		{"no test", start + "| admin | names | hosts | by eye | the list |\n", "line 3: expected the name of a test"},
 		{"no mutation", start + "| admin | names | hosts | `a.TestB` |  |\n", "line 3: cell 5 is empty"},
 		{"a cell too few", start + "| admin | names | hosts | `a.TestB` |\n", "line 3: expected 5 cells"},
@@ -121,7 +124,8 @@ func TestRead(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || len(got) != 1 || len(got[0].tests) != 2 || got[0].tests[0].reported() != "TestHosts/a_name" || got[0].tests[1].folder != "cmd/x-y" {
+			if err != nil || len(got) != 1 || len(got[0].tests) != 3 || got[0].tests[0].reported() != "TestHosts/a_name" || got[0].tests[1].folder != "cmd/x-y" ||
+				got[0].tests[2].folder != "." || got[0].tests[2].String() != "authz.TestB" {
 				t.Errorf("got %+v, %v", got, err)
 			}
 		})
