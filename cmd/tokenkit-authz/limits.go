@@ -258,10 +258,16 @@ func (v *service) openLimits(ctx context.Context) error {
 
 // shareBlocks puts what replicas share before the table, where they do.
 func (v *service) shareBlocks() (err error) {
-	if v.redis == nil {
+	var backend shared.Backend
+	switch {
+	case v.redis != nil:
+		backend = v.redis.Blocks()
+	case v.limitsEtcd != nil:
+		backend = v.limitsEtcd.Blocks(limitetcd.BlockOptions{})
+	default:
 		return nil
 	}
-	v.sharedBlocks, err = shared.New(shared.Options{Table: v.table, Backend: v.redis.Blocks(), Logger: v.logger})
+	v.sharedBlocks, err = shared.New(shared.Options{Table: v.table, Backend: backend, Logger: v.logger})
 	return err
 }
 

@@ -87,6 +87,7 @@ type report struct {
 	done    chan struct{} // closed once the rest is set
 	answer  block.Remote
 	err     error
+	late    atomic.Bool // nobody waits for it any more
 }
 
 // New returns a table. It asks the backend nothing yet.
@@ -152,6 +153,7 @@ func (t *Table) Failed(addr netip.Addr, reason apikey.Reason, now time.Time) (bl
 	select {
 	case <-r.done:
 	case <-timer.C:
+		r.late.Store(true)
 		t.counts.late.Add(1)
 		return t.alone(addr, reason, now)
 	}
@@ -257,6 +259,9 @@ func (t *Table) exchange(batch []*report) {
 	for i, r := range batch {
 		r.answer, r.err = answers[i], err
 		close(r.done)
+		if err == nil && r.late.Load() { // what others saw is good to know all the same
+			t.local.Adopt(r.answer, false, t.now())
+		}
 	}
 }
 

@@ -250,6 +250,28 @@ func TestBackendSlowOrAway(t *testing.T) {
 	}
 }
 
+// What others saw is known here, too, where the answer came too late.
+func TestLateAnswersAreNotLost(t *testing.T) {
+	running(t, 2, quiet, func(t *testing.T, m *memory, tables []*shared.Table) {
+		for range 5 {
+			tables[1].Failed(four(1), apikey.ReasonOrigin, time.Now())
+		}
+		m.delay.Store(int64(200 * time.Millisecond))
+		tables[0].Failed(four(1), apikey.ReasonOrigin, time.Now())
+		time.Sleep(time.Second)
+		m.delay.Store(0)
+		m.away.Store(true)
+		for i := range 4 {
+			if blocked := tables[0].Failed(four(1), apikey.ReasonOrigin, time.Now()); blocked != (i == 3) {
+				t.Errorf("failure %d: blocked now: %v", i+7, blocked)
+			}
+		}
+		if stats := tables[0].Stats(); stats.Late != 1 {
+			t.Errorf("%+v", stats)
+		}
+	})
+}
+
 // Failures that wait are told together.
 func TestFailuresAreToldTogether(t *testing.T) {
 	running(t, 1, quiet, func(t *testing.T, m *memory, tables []*shared.Table) {

@@ -19,7 +19,7 @@ const recordVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-var errRecord = errors.New("damaged record of a limit")
+var errRecord = errors.New("damaged record")
 
 func appendAccount(to []byte, a *lease.Account) []byte {
 	start := len(to)
@@ -44,17 +44,11 @@ func appendAccount(to []byte, a *lease.Account) []byte {
 
 func decodeAccount(value []byte) (lease.Account, error) {
 	var a lease.Account
-	if len(value) < 5 {
-		return a, fmt.Errorf("%w: expected at least 5 bytes, got %d", errRecord, len(value))
+	body, err := checked(value, recordVersion)
+	if err != nil {
+		return a, err
 	}
-	body := value[:len(value)-4]
-	if binary.BigEndian.Uint32(value[len(body):]) != crc32.Checksum(body, castagnoli) {
-		return a, fmt.Errorf("%w: its checksum differs", errRecord)
-	}
-	if body[0] != recordVersion {
-		return a, fmt.Errorf("%w: expected version %d, got %d", errRecord, recordVersion, body[0])
-	}
-	d := decoder{rest: body[1:]}
+	d := decoder{rest: body}
 	a.Time, a.Total = int64(d.number(math.MaxInt64)), d.number(math.MaxUint64) //nolint:gosec // bounded
 	a.Generation = string(d.bytes(d.number(uint64(len(d.rest)))))
 	for range d.number(uint64(len(d.rest))) {
@@ -70,6 +64,21 @@ func decodeAccount(value []byte) (lease.Account, error) {
 		return lease.Account{}, fmt.Errorf("%w: its numbers cannot be read", errRecord)
 	}
 	return a, nil
+}
+
+// checked returns what a record says after its version.
+func checked(value []byte, version byte) ([]byte, error) {
+	if len(value) < 5 {
+		return nil, fmt.Errorf("%w: expected at least 5 bytes, got %d", errRecord, len(value))
+	}
+	body := value[:len(value)-4]
+	if binary.BigEndian.Uint32(value[len(body):]) != crc32.Checksum(body, castagnoli) {
+		return nil, fmt.Errorf("%w: its checksum differs", errRecord)
+	}
+	if body[0] != version {
+		return nil, fmt.Errorf("%w: expected version %d, got %d", errRecord, version, body[0])
+	}
+	return body[1:], nil
 }
 
 // decoder reads numbers until one fails.

@@ -53,7 +53,7 @@ func TestReplicasShareOneLimit(t *testing.T) {
 		group.Wait()
 	}
 	calls(2000)
-	m.server.Close()
+	m.stop()
 	calls(500) // some are leased
 	m.start()
 	tick := time.NewTicker(10 * time.Millisecond)

@@ -34,8 +34,15 @@ func newMember(t testing.TB) *member {
 		m.urls[i] = url.URL{Scheme: "unix", Host: "", Path: filepath.Join(m.folder, name)}
 	}
 	m.start()
-	t.Cleanup(func() { m.server.Close() })
+	t.Cleanup(m.stop)
 	return m
+}
+
+func (m *member) stop() {
+	if m.server != nil {
+		m.server.Close()
+		m.server = nil
+	}
 }
 
 func (m *member) start() {
@@ -57,19 +64,23 @@ func (m *member) start() {
 	}
 }
 
-func (m *member) open(o etcd.Options) *etcd.Engine {
+// client returns a client, which is closed with the test.
+func (m *member) client() *clientv3.Client {
 	m.t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{m.urls[0].String()}, Logger: zap.NewNop(), DialTimeout: 5 * time.Second})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	engine, err := etcd.Open(m.t.Context(), client, o)
+	m.t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func (m *member) open(o etcd.Options) *etcd.Engine {
+	m.t.Helper()
+	engine, err := etcd.Open(m.t.Context(), m.client(), o)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.t.Cleanup(func() {
-		engine.Close()
-		_ = client.Close()
-	})
+	m.t.Cleanup(engine.Close)
 	return engine
 }

@@ -168,12 +168,12 @@ func sharesBlocks(t *testing.T, s Server) {
 // are told of at once.
 func failuresAtOnce(t *testing.T, s Server) {
 	tables := Replicas(t, s, 3, block.Options{})
-	const addresses = 700
+	const addresses, parts = 700, 4
 	var reported atomic.Int32
 	var group sync.WaitGroup
-	for i := range 36 {
+	for i := range 12 * parts {
 		group.Go(func() {
-			for a := range addresses {
+			for a := i % parts; a < addresses; a += parts {
 				if tables[i%3].Failed(netip.AddrFrom4([4]byte{10, 0, byte(a >> 8), byte(a)}), apikey.ReasonUnknownKey, time.Now()) {
 					reported.Add(1)
 				}
