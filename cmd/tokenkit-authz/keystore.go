@@ -75,7 +75,7 @@ func (v *service) openKeys(ctx context.Context) error {
 	}
 	options := store.CacheOptions{Keys: s.cacheKeys, Absent: s.cacheMissing}
 	if !e.remote() {
-		if v.file, err = bolt.Open(ctx, s.keysFile(), bolt.Options{}); err != nil {
+		if v.file, err = bolt.Open(ctx, s.keysFile(), bolt.Options{Committed: s.committed()}); err != nil {
 			return err
 		}
 		v.keys = v.file

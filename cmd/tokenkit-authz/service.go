@@ -103,7 +103,7 @@ func openService(ctx context.Context, s *settings, logger *slog.Logger) (_ *serv
 	v.uses = store.NewLastUsed(v.cache, store.LastUsedOptions{Report: func(err error) {
 		logger.Warn("saving when keys were last used failed; it is tried again", "error", err)
 	}})
-	if v.state, err = statefile.Open(ctx, s.stateFile(), statefile.Options{}); err != nil {
+	if v.state, err = statefile.Open(ctx, s.stateFile(), statefile.Options{Committed: s.committed()}); err != nil {
 		return nil, err
 	}
 	if err := v.openLimits(ctx); err != nil {

@@ -155,6 +155,14 @@ func (s *settings) govern() (*procs.Governor, error) {
 	return procs.New(procs.Options{Fixed: s.processors}), nil
 }
 
+// committed returns what is to be told how long writing to disk took, or nil.
+func (s *settings) committed() func(time.Duration) {
+	if s.governor == nil {
+		return nil
+	}
+	return s.governor.Waited
+}
+
 func (s *settings) level() (level slog.Level, err error) {
 	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
 		return 0, fmt.Errorf("log_level %q: expected debug, info, warn or error", s.logLevel)

@@ -17,7 +17,7 @@ func (v *service) openUsage(ctx context.Context) (err error) {
 	if !v.settings.usage {
 		return nil
 	}
-	if v.usageFile, err = usagefile.Open(ctx, v.settings.usageFile(), usagefile.Options{}); err != nil {
+	if v.usageFile, err = usagefile.Open(ctx, v.settings.usageFile(), usagefile.Options{Committed: v.settings.committed()}); err != nil {
 		return fmt.Errorf("%w (it holds only counts: the service also starts with --usage=false, or once the file is moved away)", err)
 	}
 	v.usage, err = usage.New(ctx, usage.Options{Journal: v.usageFile, Report: func(err error) {

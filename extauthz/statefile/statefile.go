@@ -53,6 +53,8 @@ type Options struct {
 	LockTimeout time.Duration
 	// ReadOnly opens an existing file for looking at.
 	ReadOnly bool
+	// Committed is told how long each commit took. Nil: nobody is told.
+	Committed func(took time.Duration)
 	// OpenFile opens the file. Nil: [os.OpenFile].
 	OpenFile func(path string, flag int, perm os.FileMode) (*os.File, error)
 }
@@ -69,6 +71,7 @@ func (o Options) FileOptions() boltfile.Options {
 		// again would only pile up behind a disk that does not answer.
 		CommitTimeout: math.MaxInt64,
 		ReadOnly:      o.ReadOnly,
+		Committed:     o.Committed,
 		OpenFile:      o.OpenFile,
 	}
 }

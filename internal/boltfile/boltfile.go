@@ -70,6 +70,9 @@ type Options struct {
 	// CommitTimeout is how long [File.Update] waits for its change to be
 	// synced, before [ErrUnavailable]; 5 s where it is 0.
 	CommitTimeout time.Duration
+	// Committed is told how long each commit took, most of which is waiting
+	// for the disk. Nil: nobody is told.
+	Committed func(took time.Duration)
 	// ReadOnly opens an existing file without changing it. Several processes
 	// may do so at the same time.
 	ReadOnly bool
@@ -91,6 +94,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CommitTimeout == 0 {
 		o.CommitTimeout = 5 * time.Second
+	}
+	if o.Committed == nil {
+		o.Committed = func(time.Duration) {}
 	}
 	if o.OpenFile == nil {
 		o.OpenFile = os.OpenFile

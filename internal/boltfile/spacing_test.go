@@ -79,3 +79,26 @@ func TestCommitsAreSpacedForSeveralCallersOnly(t *testing.T) {
 		close(begun)
 	})
 }
+
+func TestCommitsAreReported(t *testing.T) {
+	o, commits := options, 0
+	o.Committed = func(took time.Duration) {
+		if took <= 0 {
+			t.Errorf("a commit took %v", took)
+		}
+		commits++
+	}
+	f, err := boltfile.Open(t.Context(), filepath.Join(t.TempDir(), "file"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := commits
+	put(t, f, "a", "key", "value")
+	put(t, f, "a", "key", "another")
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if commits-before != 2 {
+		t.Errorf("%d commits were reported, expected 2", commits-before)
+	}
+}

@@ -216,7 +216,10 @@ func (f *File) commitBatch(batch []*update) (err error) {
 	}
 	committing = true
 	transaction := tx.state.transaction
-	if err := btx.Commit(); err != nil {
+	begun := time.Now()
+	err = btx.Commit()
+	f.options.Committed(time.Since(begun))
+	if err != nil {
 		if newest, readErr := f.newestMeta(); readErr != nil || newest != f.transaction {
 			// Its meta page may be on the disk, so this is never ErrFull.
 			err = fmt.Errorf("%w: the change may still be made: %w", ErrUnavailable, err)

@@ -15,6 +15,11 @@
 // the governor begins with what the runtime would use, and takes processors
 // away while the process needs but part of them; as soon as it needs more, it
 // gives them back.
+//
+// A goroutine that waits in the kernel, for a disk to sync, keeps its processor
+// until a thread of the runtime, which looks up to ten milliseconds later,
+// finds out. Where there is but one, all others wait as well. So while such
+// waiting is more than a little, there are two.
 package procs
 
 import (
@@ -22,6 +27,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +42,11 @@ const (
 	calm = 0.5
 	// calmTime is for how long that must hold.
 	calmTime = 5 * time.Second
+	// waiting is the share of the time in the kernel from which on one
+	// processor is too few: fewer calls than one in a hundred should notice.
+	waiting = 0.03
+	// waitingTime is over how long that share is taken.
+	waitingTime = 10 * time.Second
 )
 
 // Options say between what a [Governor] chooses. The zero value is useful.
@@ -52,6 +63,9 @@ type Governor struct {
 	limit int // most processors
 	fixed bool
 	used  func() (time.Duration, error) // CPU time of the process so far
+
+	waits atomic.Int64 // nanoseconds of [Governor.Waited] since the last look
+
 	apply func(int)
 
 	mu      sync.Mutex
@@ -61,6 +75,7 @@ type Governor struct {
 	before  time.Duration // CPU time then
 	busyAt  time.Time     // when half was last not enough
 	failure error         // of reading the CPU time
+	waited  float64       // the share of the time that was waited in the kernel
 }
 
 // New returns a governor and sets what o fixes.
@@ -126,6 +141,10 @@ func (g *Governor) Need() (done func()) {
 	})
 }
 
+// Waited says that a goroutine was in the kernel for so long, waiting for a
+// disk. It waits for nothing.
+func (g *Governor) Waited(d time.Duration) { g.waits.Add(int64(d)) }
+
 // look compares what the process used since the last time with what it has.
 func (g *Governor) look(now time.Time) {
 	used, err := g.used()
@@ -143,6 +162,12 @@ func (g *Governor) look(now time.Time) {
 	}
 	share := float64(used-g.before) / float64(passed) // processors that were busy
 	g.before, g.seen = used, now
+	recent := min(1, float64(passed)/float64(waitingTime))
+	g.waited += recent * (float64(g.waits.Swap(0))/float64(passed) - g.waited)
+	least := 1
+	if g.waited > waiting {
+		least = min(2, g.limit)
+	}
 	half := (g.procs + 1) / 2
 	switch {
 	case share >= full*float64(g.procs):
@@ -151,7 +176,10 @@ func (g *Governor) look(now time.Time) {
 	case share >= busy*float64(g.procs):
 		g.busyAt = now
 		g.set(min(g.limit, 2*g.procs))
-	case share > calm*float64(half) || g.needs > 0:
+	case g.procs < least:
+		g.busyAt = now
+		g.set(least)
+	case share > calm*float64(half) || g.needs > 0 || half < least:
 		g.busyAt = now
 	case now.Sub(g.busyAt) >= calmTime:
 		g.busyAt = now

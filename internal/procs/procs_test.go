@@ -112,6 +112,45 @@ func TestNeedAddsProcessors(t *testing.T) {
 	})
 }
 
+func TestWaitingTakesTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{}
+		g := m.governor(6)
+		wait := func(share float64, d time.Duration) {
+			for range d / interval {
+				g.Waited(time.Duration(share * float64(interval)))
+				m.pass(g, interval)
+			}
+		}
+		wait(0.02, time.Minute)
+		if want := []int{3, 2, 1}; !slices.Equal(m.set, want) {
+			t.Errorf("little was waited: set to %v, expected %v", m.set, want)
+		}
+		m.set = nil
+		wait(1, 100*time.Millisecond) // as a large batch does, now and then
+		wait(0.01, time.Minute)
+		if len(m.set) != 0 {
+			t.Errorf("much was waited, but once: set to %v, expected nothing", m.set)
+		}
+		wait(0.2, time.Minute)
+		if want := []int{2}; !slices.Equal(m.set, want) {
+			t.Errorf("much is waited: set to %v, expected %v", m.set, want)
+		}
+		m.set, m.busy = nil, 1.5
+		m.pass(g, interval)
+		m.busy = 0
+		wait(0.2, time.Minute)
+		if want := []int{4, 2}; !slices.Equal(m.set, want) {
+			t.Errorf("much is waited after much work: set to %v, expected %v", m.set, want)
+		}
+		m.set = nil
+		wait(0, time.Minute)
+		if want := []int{1}; !slices.Equal(m.set, want) {
+			t.Errorf("nothing is waited any more: set to %v, expected %v", m.set, want)
+		}
+	})
+}
+
 func TestUnknownUseTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{}

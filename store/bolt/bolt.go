@@ -45,6 +45,8 @@ type Options struct {
 	AuditEvents int
 	// ReadOnly opens a file that exists, for reading alone.
 	ReadOnly bool
+	// Committed is told how long each commit took. Nil: nobody is told.
+	Committed func(took time.Duration)
 	// OpenFile opens the file; nil: [os.OpenFile].
 	OpenFile func(path string, flag int, perm os.FileMode) (*os.File, error)
 }
@@ -72,6 +74,7 @@ func (o Options) file() boltfile.Options {
 		LockTimeout:   o.LockTimeout,
 		CommitTimeout: o.CommitTimeout,
 		ReadOnly:      o.ReadOnly,
+		Committed:     o.Committed,
 		OpenFile:      o.OpenFile,
 	}
 }
