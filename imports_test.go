@@ -30,7 +30,7 @@ func TestImports(t *testing.T) {
 		"extauthz/limit/etcd":               {own: []string{"apikey", "extauthz/limit/lease", "extauthz/block", "extauthz/block/shared"}, others: []string{"go.etcd.io/etcd/"}},
 		"extauthz/limit/redis":              {own: []string{"apikey", "extauthz/limit/lease", "extauthz/block", "extauthz/block/shared"}, others: []string{"github.com/redis/rueidis"}},
 		"extauthz/statefile":                {own: []string{"apikey", "extauthz/limit", "extauthz/block", "internal/boltfile"}},
-		"telemetry":                         {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/limit/lease", "extauthz/block", "store", "usage"}, others: []string{"github.com/go-json-experiment/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
+		"telemetry":                         {own: []string{"apikey", "extauthz", "extauthz/limit", "extauthz/limit/lease", "extauthz/block", "extauthz/block/shared", "store", "store/etcd", "usage"}, others: []string{"github.com/go-json-experiment/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/grpc"}},
 		"usage":                             {own: []string{"apikey"}},
 		"usage/usagefile":                   {own: []string{"apikey", "usage", "internal/boltfile"}},
 		"store":                             {own: []string{"apikey"}, others: []string{"github.com/hashicorp/golang-lru/", "golang.org/x/"}},

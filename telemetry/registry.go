@@ -12,9 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tokenkithq/authz/extauthz/block"
+	"github.com/tokenkithq/authz/extauthz/block/shared"
 	"github.com/tokenkithq/authz/extauthz/limit"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/store/etcd"
 	"github.com/tokenkithq/authz/usage"
 )
 
@@ -29,6 +31,10 @@ type Sources struct {
 	Limiter  func() limit.Stats
 	Shared   func() lease.Stats // of limits that replicas share
 	Blocks   func() block.Stats
+	// SharedBlocks are those that replicas share.
+	SharedBlocks func() shared.Stats
+	// Replica is this one's copy of the store, where replicas share that.
+	Replica  func() etcd.Stats
 	Usage    func() usage.Stats
 	LastUsed func() store.LastUsedStats
 	// Connections are those of clients.
@@ -52,6 +58,12 @@ func (s *Sources) groups() []*group {
 	}
 	if s.Blocks != nil {
 		groups = append(groups, blockGroup(s.Blocks))
+	}
+	if s.SharedBlocks != nil {
+		groups = append(groups, sharedBlockGroup(s.SharedBlocks))
+	}
+	if s.Replica != nil {
+		groups = append(groups, storeReplicaGroup(s.Replica))
 	}
 	if s.Usage != nil {
 		groups = append(groups, usageGroup(s.Usage))
@@ -100,15 +112,17 @@ func NewRegistry(s Sources) (*prometheus.Registry, error) {
 // runtime.
 func Describe() []Metric {
 	every := Sources{
-		Cache:       func() store.CacheStats { return store.CacheStats{} },
-		Limiter:     func() limit.Stats { return limit.Stats{} },
-		Shared:      func() lease.Stats { return lease.Stats{} },
-		Blocks:      func() block.Stats { return block.Stats{} },
-		Usage:       func() usage.Stats { return usage.Stats{} },
-		LastUsed:    func() store.LastUsedStats { return store.LastUsedStats{} },
-		Connections: func() ConnectionStats { return ConnectionStats{} },
-		Decisions:   func() DecisionLogStats { return DecisionLogStats{} },
-		Traces:      func() TracesStats { return TracesStats{} },
+		Cache:        func() store.CacheStats { return store.CacheStats{} },
+		Limiter:      func() limit.Stats { return limit.Stats{} },
+		Shared:       func() lease.Stats { return lease.Stats{} },
+		Blocks:       func() block.Stats { return block.Stats{} },
+		SharedBlocks: func() shared.Stats { return shared.Stats{} },
+		Replica:      func() etcd.Stats { return etcd.Stats{} },
+		Usage:        func() usage.Stats { return usage.Stats{} },
+		LastUsed:     func() store.LastUsedStats { return store.LastUsedStats{} },
+		Connections:  func() ConnectionStats { return ConnectionStats{} },
+		Decisions:    func() DecisionLogStats { return DecisionLogStats{} },
+		Traces:       func() TracesStats { return TracesStats{} },
 	}
 	all := describe(every.groups())
 	for _, m := range slices.Concat(NewChecks().metrics(), NewRequests().metrics(), NewReads(nil).metrics()) {

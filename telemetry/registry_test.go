@@ -14,9 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tokenkithq/authz/extauthz/block"
+	"github.com/tokenkithq/authz/extauthz/block/shared"
 	"github.com/tokenkithq/authz/extauthz/limit"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/store/etcd"
 	"github.com/tokenkithq/authz/usage"
 )
 
@@ -37,6 +39,12 @@ func every() Sources {
 		},
 		Blocks: func() block.Stats {
 			return block.Stats{Addresses: 1, Blocked: 2, Capacity: 3, Blocks: 4, Evicted: 5, Refused: 6, Exempted: 7, Unknown: 8, Saves: 9, SaveErrors: 10}
+		},
+		SharedBlocks: func() shared.Stats {
+			return shared.Stats{Told: 1, Alone: 2, Late: 3, Overflows: 4, Waiting: 5, Changes: 6, Unsettled: 7, Errors: 8, Failing: true}
+		},
+		Replica: func() etcd.Stats {
+			return etcd.Stats{Revision: 1, Keys: 2, Replicas: 3, Damaged: 4, Fresh: 5500 * time.Millisecond, Conflicts: 6, Doubtful: 7, Restarts: 8, Relists: 9, Registrations: 10, Reports: 11}
 		},
 		Usage:    func() usage.Stats { return usage.Stats{Waiting: 1, Unfolded: 2, Dropped: 3, Failures: 4} },
 		LastUsed: func() store.LastUsedStats { return store.LastUsedStats{Waiting: 1, Dropped: 2} },
@@ -120,6 +128,26 @@ func TestMetricsOfSources(t *testing.T) {
 		`block_saves_total{result="saved"} 9`,
 		`block_saves_total{result="failed"} 10`,
 		`block_last_save_timestamp_seconds 0`,
+		`shared_block_failures_total{counted="together"} 1`,
+		`shared_block_failures_total{counted="alone"} 2`,
+		`shared_block_unanswered_total{cause="late"} 3`,
+		`shared_block_unanswered_total{cause="full"} 4`,
+		`shared_block_waiting 5`,
+		`shared_block_changes_total 6`,
+		`shared_block_unsettled_total 7`,
+		`shared_block_errors_total 8`,
+		`shared_block_failing 1`,
+		`store_replica_revision 1`,
+		`store_replica_keys 2`,
+		`store_replica_replicas 3`,
+		`store_replica_damaged_records 4`,
+		`store_replica_fresh_seconds 5.5`,
+		`store_replica_retries_total{cause="conflict"} 6`,
+		`store_replica_retries_total{cause="unanswered"} 7`,
+		`store_replica_interruptions_total{what="resumed"} 8`,
+		`store_replica_interruptions_total{what="relisted"} 9`,
+		`store_replica_interruptions_total{what="registered"} 10`,
+		`store_replica_reports_total 11`,
 		`usage_waiting 1`,
 		`usage_unfolded 2`,
 		`usage_dropped_total 3`,

@@ -58,6 +58,12 @@ func (v *service) openMetrics() error {
 	if v.sharedLimits != nil {
 		sources.Shared = v.sharedLimits.Stats
 	}
+	if v.sharedBlocks != nil {
+		sources.SharedBlocks = v.sharedBlocks.Stats
+	}
+	if v.etcd != nil {
+		sources.Replica = v.etcd.Stats
+	}
 	if v.usage != nil {
 		sources.Usage = v.usage.Stats
 	}

@@ -94,6 +94,7 @@ type Stats struct {
 	Late      uint64 // of them, because the backend took too long
 	Overflows uint64 // of them, because too many waited to be told
 	Changes   uint64 // blocks and unblocks heard of
+	Waiting   int    // failures that wait to be told
 	Unsettled uint64 // blocks and unblocks that not all replicas knew of in time
 	Errors    uint64 // exchanges with the backend that failed
 	Failing   bool   // the last one failed
@@ -102,9 +103,12 @@ type Stats struct {
 // Stats returns current counts.
 func (t *Table) Stats() Stats {
 	c := &t.counts
+	t.queue.mu.Lock()
+	waiting := len(t.queue.waiting)
+	t.queue.mu.Unlock()
 	return Stats{
 		Stats: t.local.Stats(), Told: c.told.Load(), Alone: c.alone.Load(), Late: c.late.Load(), Overflows: c.overflows.Load(),
-		Changes: c.changes.Load(), Unsettled: c.unsettled.Load(), Errors: c.errors.Load(), Failing: t.failing.Load(),
+		Waiting: waiting, Changes: c.changes.Load(), Unsettled: c.unsettled.Load(), Errors: c.errors.Load(), Failing: t.failing.Load(),
 	}
 }
 
