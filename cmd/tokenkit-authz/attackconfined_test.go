@@ -1,10 +1,14 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 // readOnly runs what follows with one folder, $0, writable and nothing else.
@@ -46,5 +50,22 @@ func TestAttackReadOnlySystem(t *testing.T) {
 	again := startServer(t, data)
 	if e, _ := ask(t, again, key); !e.Allowed {
 		t.Errorf("after a restart: %+v", e)
+	}
+}
+
+// No other machine reaches a port that the operator did not open to it.
+func TestAttackListenersByDefault(t *testing.T) {
+	found := 0
+	new(settings).defaults().VisitAll(func(f *pflag.Flag) {
+		if !strings.HasSuffix(f.Name, "-listen") {
+			return
+		}
+		found++
+		if address, err := netip.ParseAddrPort(f.DefValue); f.DefValue != "" && (err != nil || !address.Addr().IsLoopback()) {
+			t.Errorf("--%s is %s by default", f.Name, f.DefValue)
+		}
+	})
+	if found < 3 {
+		t.Errorf("only %d listeners were found", found)
 	}
 }
