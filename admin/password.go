@@ -88,31 +88,19 @@ func parsePasswordHash(text string) (passwordHash, error) {
 	return h, nil
 }
 
-// hasher makes and checks password hashes, a few at a time: each takes much
-// memory and one core for long, and Checks must not wait for logins.
+// hasher makes and checks password hashes, a few at a time.
 type hasher struct {
 	cost    PasswordCost
-	running chan struct{}
-	waiting chan struct{}
+	turns   *turns
 	working func() (done func())
 	dummy   string
 }
-
-// waitersPerRunner bounds the queue: with two passes over 19 MiB a waiter at
-// its end waits for about a second.
-const waitersPerRunner = 32
 
 func newHasher(cost PasswordCost, working func() (done func())) *hasher {
 	if working == nil {
 		working = func() func() { return func() {} }
 	}
-	runners := max(1, runtime.NumCPU()/2)
-	h := &hasher{
-		cost:    cost,
-		working: working,
-		running: make(chan struct{}, runners),
-		waiting: make(chan struct{}, runners*(1+waitersPerRunner)),
-	}
+	h := &hasher{cost: cost, working: working, turns: newTurns(max(1, runtime.NumCPU()/2))}
 	unknown := passwordHash{cost: cost, salt: make([]byte, saltLength), digest: make([]byte, digestLength)}
 	_, _ = rand.Read(unknown.salt)
 	_, _ = rand.Read(unknown.digest)
@@ -120,33 +108,13 @@ func newHasher(cost PasswordCost, working func() (done func())) *hasher {
 	return h
 }
 
-// enter waits for a turn. The caller must call leave where it returns nil.
-func (h *hasher) enter(ctx context.Context) error {
-	select {
-	case h.waiting <- struct{}{}:
-	default:
-		return newProblem(CodeBusy)
-	}
-	select {
-	case h.running <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		<-h.waiting
-		return newProblem(CodeBusy)
-	}
-}
-
-func (h *hasher) leave() {
-	<-h.running
-	<-h.waiting
-}
-
 // hash returns the hash of password under the current cost.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	if err := h.enter(ctx); err != nil {
+	leave, err := h.turns.enter(ctx)
+	if err != nil {
 		return "", err
 	}
-	defer h.leave()
+	defer leave()
 	made := passwordHash{cost: h.cost, salt: make([]byte, saltLength)}
 	_, _ = rand.Read(made.salt)
 	made.digest = h.derive(password, made.salt, h.cost, digestLength)
@@ -165,10 +133,11 @@ func (h *hasher) verify(ctx context.Context, hash, password string) (match, outd
 	if err != nil {
 		return false, false, err
 	}
-	if err := h.enter(ctx); err != nil {
+	leave, err := h.turns.enter(ctx)
+	if err != nil {
 		return false, false, err
 	}
-	defer h.leave()
+	defer leave()
 	digest := h.derive(password, parsed.salt, parsed.cost, uint32(len(parsed.digest)))
 	match = subtle.ConstantTimeCompare(digest, parsed.digest) == 1 && known
 	return match, parsed.cost != h.cost || len(parsed.digest) != digestLength, nil

@@ -128,52 +128,6 @@ func TestPasswordRefusals(t *testing.T) {
 	}
 }
 
-// At most so many hashes are made at once, at most so many wait, and a waiter
-// whose time is up goes.
-func TestHashesAreBounded(t *testing.T) {
-	h := newHasher(testCost, nil)
-	busy := func(err error) bool {
-		var problem *Problem
-		return errors.As(err, &problem) && problem.Code == CodeBusy && problem.GetHeaders().Get("Retry-After") == "1"
-	}
-	for range cap(h.running) {
-		if err := h.enter(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := h.hash(ended, "password"); !busy(err) {
-		t.Errorf("a waiter whose time was up: %v", err)
-	}
-	var waiters []chan error
-	for len(h.waiting) < cap(h.waiting) {
-		before, waiter := len(h.waiting), make(chan error, 1)
-		go func() {
-			_, err := h.hash(t.Context(), "password")
-			waiter <- err
-		}()
-		for len(h.waiting) == before {
-			// until it waits
-		}
-		waiters = append(waiters, waiter)
-	}
-	if _, _, err := h.verify(t.Context(), "", "password"); !busy(err) {
-		t.Errorf("one more than may wait: %v", err)
-	}
-	for range cap(h.running) {
-		h.leave()
-	}
-	for _, waiter := range waiters {
-		if err := <-waiter; err != nil {
-			t.Errorf("a waiter: %v", err)
-		}
-	}
-	if len(h.running) != 0 || len(h.waiting) != 0 {
-		t.Errorf("%d run and %d wait in the end", len(h.running), len(h.waiting))
-	}
-}
-
 func FuzzPasswordHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
 	f.Fuzz(func(t *testing.T, text string) {
