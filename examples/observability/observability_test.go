@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tokenkithq/authz/examples/exampletest"
+	"github.com/tokenkithq/authz/internal/etcdtest"
 )
 
 // query is an expression and where it stands.
@@ -31,14 +32,29 @@ var (
 	grouping = regexp.MustCompile(`\bby \(([^)]*)\)`)
 )
 
-// scraped runs the program with all of its metrics and returns what it shows.
+func TestMain(m *testing.M) {
+	etcdtest.Main()
+	os.Exit(m.Run())
+}
+
+// scraped runs the program with all of its metrics, alone and as a replica, and
+// returns what it shows.
 func scraped(t *testing.T) (series, string) {
 	t.Helper()
-	s := exampletest.Serve(t, exampletest.Build(t),
-		"--metrics-listen", "127.0.0.1:0", "--decision-log", filepath.Join(t.TempDir(), "decisions.log"), "--otlp-endpoint", "http://127.0.0.1:1")
+	program, all := exampletest.Build(t), series{"up": {}}
+	engine := strings.Replace(etcdtest.Start(t, 1).Members[0].Endpoint, "http", "etcd", 1)
+	replica := all.scrape(t, exampletest.Serve(t, program, "--metrics-listen", "127.0.0.1:0", "--store", engine+"/keys", "--limits", engine+"/limits"))
+	alone := all.scrape(t, exampletest.Serve(t, program,
+		"--metrics-listen", "127.0.0.1:0", "--decision-log", filepath.Join(t.TempDir(), "decisions.log"), "--otlp-endpoint", "http://127.0.0.1:1"))
+	t.Run("promtool, replica", func(t *testing.T) { checkMetrics(t, replica) })
+	return all, alone
+}
+
+// scrape adds what a program shows.
+func (all series) scrape(t *testing.T, s *exampletest.Service) string {
+	t.Helper()
 	get(t, "http://"+s.Admin+"/livez")
 	text := get(t, "http://"+s.Metrics+"/metrics")
-	all := series{"up": {}}
 	for line := range strings.Lines(text) {
 		found := sampleLine.FindStringSubmatch(line)
 		if found == nil {
@@ -54,7 +70,7 @@ func scraped(t *testing.T) (series, string) {
 	for name := range all { // Prometheus itself adds these
 		all[name]["job"], all[name]["instance"] = []string{"tokenkit-authz"}, nil
 	}
-	return all, text
+	return text
 }
 
 func get(t *testing.T, url string) string {
