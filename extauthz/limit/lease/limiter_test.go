@@ -196,7 +196,7 @@ func TestEngineAway(t *testing.T) {
 func TestSlowAnswersShortenLeases(t *testing.T) {
 	engine := &slow{Engine: &lease.Memory{}, answer: 900 * time.Millisecond}
 	running(t, 1, lease.Options{Engine: engine, Span: time.Second, Wait: 5 * time.Second}, func(t *testing.T, limiters []*lease.Limiter) {
-		l, k := limiters[0], key(7, 64_000)
+		l, k := limiters[0], key(7, 5000)
 		spend(t, l, k, 1)
 		spend(t, l, k, 1) // leases more than that
 		spend(t, l, k, 1)

@@ -15,6 +15,9 @@ const (
 	// fewest is how large a 50th of a limit must be for that, for each replica:
 	// much of a smaller limit would be held by a few of many.
 	fewest = 5
+	// first is how many tokens are leased at the first call, where they are no
+	// more than a hundredth of the replica's even share.
+	first = 16
 	// growth is how many times as much the next lease may be as the last.
 	growth = 16
 	// aheadOfUse is how long before a lease is used up the next is asked for.
@@ -75,6 +78,7 @@ func (l *Limiter) wants(e *entry, p *pending, now instant) uint32 {
 // called any more.
 func (l *Limiter) resize(e *entry, now instant, waiting uint64) {
 	if !e.known {
+		e.size = uint32(l.stock(e))
 		return
 	}
 	passed := now.mono - e.seenAt
@@ -91,10 +95,10 @@ func (l *Limiter) resize(e *entry, now instant, waiting uint64) {
 // it leaves something for other replicas: all together take about half of what is
 // left, this one by its part of what was leased lately.
 func (l *Limiter) stock(e *entry) uint64 {
-	stock := min(e.size, l.shareOf(e.limit))
 	if !e.known {
-		return uint64(stock)
+		return uint64(max(1, min(first, l.evenShare(e.limit)/100)))
 	}
+	stock := min(e.size, l.shareOf(e.limit))
 	part := (e.demand + 1/float32(max(1, l.replicas.Load()))) / 4
 	return uint64(min(stock, max(1, l.evenShare(e.limit)/2, uint32(float32(e.engineLeft)*part))))
 }

@@ -61,6 +61,24 @@ func TestLeasesAreFollowed(t *testing.T) {
 	})
 }
 
+// A large limit is leased ahead from the first call on, a small one is not.
+func TestFirstLease(t *testing.T) {
+	for _, tt := range []struct {
+		perHour uint32
+		waits   uint64 // of ten calls
+	}{{5000, 2}, {100_000, 1}, {100_000_000, 1}} {
+		running(t, 1, lease.Options{Engine: &lease.Memory{}}, func(t *testing.T, limiters []*lease.Limiter) {
+			for range 10 {
+				spend(t, limiters[0], key(7, tt.perHour), 1)
+				time.Sleep(10 * time.Millisecond)
+			}
+			if waits := limiters[0].Stats().Waits; waits != tt.waits {
+				t.Errorf("with a limit of %d, %d of ten calls waited, expected %d", tt.perHour, waits, tt.waits)
+			}
+		})
+	}
+}
+
 // However a key is called, a replica that dies takes no more of its limit with
 // it than what it may hold, and what it was about to give back.
 func TestHeldIsBounded(t *testing.T) {

@@ -59,6 +59,7 @@ type Client struct {
 	failover bool // servers are replaced by others
 	allow    bool
 	logger   *slog.Logger
+	account  script
 
 	mu      sync.Mutex // held while a server is looked at
 	checked sync.Map   // runs of servers that were looked at and accepted
@@ -83,7 +84,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{
 		prefix: cmp.Or(o.Prefix, "tokenkit"), replicas: int64(o.Replicas), failover: o.Cluster || o.Master != "",
-		allow: o.AllowLoss, logger: o.Logger,
+		allow: o.AllowLoss, logger: o.Logger, account: newScript(accountSource),
 	}
 	if c.logger == nil {
 		c.logger = slog.Default()

@@ -96,12 +96,11 @@ type sender interface {
 // send carries out requests. It returns the run of the server that answered
 // each, and what is said to further commands.
 func (c *Client) send(ctx context.Context, to sender, requests []lease.Request, grants []lease.Grant, further ...rueidis.Completed) ([]string, []rueidis.RedisResult) {
-	account := newScript(accountSource)
 	runs := make([]string, len(requests))
 	var again []int // what a server that does not know the script is asked again
 	commands := make([]rueidis.Completed, 0, len(requests)+len(further))
 	for i := range requests {
-		commands = append(commands, c.call(account, true, []string{c.accountKey(requests[i].Key)}, arguments(&requests[i])))
+		commands = append(commands, c.call(c.account, true, []string{c.accountKey(requests[i].Key)}, arguments(&requests[i])))
 	}
 	results := to.DoMulti(ctx, append(commands, further...)...)
 	rest := results[len(requests):]
@@ -116,7 +115,7 @@ func (c *Client) send(ctx context.Context, to sender, requests []lease.Request, 
 	}
 	commands = commands[:0]
 	for _, i := range again {
-		commands = append(commands, c.call(account, false, []string{c.accountKey(requests[i].Key)}, arguments(&requests[i])))
+		commands = append(commands, c.call(c.account, false, []string{c.accountKey(requests[i].Key)}, arguments(&requests[i])))
 	}
 	results = to.DoMulti(ctx, append(commands, further...)...)
 	rest = results[len(again):]
