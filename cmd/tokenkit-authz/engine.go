@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -143,4 +145,41 @@ func (c *clientTLS) config(encrypted bool) (*tls.Config, error) {
 		}
 	}
 	return config, nil
+}
+
+// probeTimeout is how long it is looked which certificates servers show.
+const probeTimeout = 2 * time.Second
+
+// probe looks at the certificates of servers before a client does that would
+// try them again and again. An error says that none of them is accepted, and
+// why; where servers are not reached there is none.
+func (c *clientTLS) probe(ctx context.Context, hosts []string, config *tls.Config) error {
+	if config == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	results := make(chan error, len(hosts))
+	for _, host := range hosts {
+		go func() {
+			conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", host)
+			if err != nil {
+				results <- fmt.Errorf("%s: %w", host, err)
+				return
+			}
+			results <- conn.Close()
+		}()
+	}
+	var refused error
+	for range hosts {
+		err := <-results
+		if err == nil {
+			return nil
+		}
+		var unverified *tls.CertificateVerificationError
+		if errors.As(err, &unverified) {
+			refused = c.setting("ca", err)
+		}
+	}
+	return refused
 }

@@ -86,6 +86,9 @@ func (v *service) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.store.access.probe(ctx, e.hosts, connection.TLS); err != nil {
+		return err
+	}
 	connection.Logger = v.logger
 	if v.etcd, err = etcd.Open(ctx, connection); err != nil {
 		return fmt.Errorf("store: %w", err)

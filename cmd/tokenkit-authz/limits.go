@@ -183,6 +183,9 @@ func (v *service) connect(ctx context.Context, e engine) (lease.Engine, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := l.access.probe(ctx, e.hosts, config.TLS); err != nil {
+			return nil, err
+		}
 		if v.limitsClient, err = clientv3.New(config); err != nil {
 			return nil, fmt.Errorf("limits: %w", err)
 		}
@@ -194,6 +197,9 @@ func (v *service) connect(ctx context.Context, e engine) (lease.Engine, error) {
 	}
 	options, err := l.redisOptions(e)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.access.probe(ctx, e.hosts, options.TLS); err != nil {
 		return nil, err
 	}
 	options.Logger = v.logger

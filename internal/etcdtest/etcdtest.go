@@ -13,12 +13,15 @@ package etcdtest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +43,9 @@ const (
 	clientVariable  = "TOKENKIT_ETCD_CLIENT"
 	peerVariable    = "TOKENKIT_ETCD_PEER"
 	clusterVariable = "TOKENKIT_ETCD_CLUSTER"
+	caVariable      = "TOKENKIT_ETCD_CA"
+	certVariable    = "TOKENKIT_ETCD_CERT"
+	keyVariable     = "TOKENKIT_ETCD_KEY"
 )
 
 // Main runs a member and ends the process, where the environment asks for it.
@@ -71,6 +77,10 @@ func serve() error {
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
 	config.InitialCluster = os.Getenv(clusterVariable)
 	config.TickMs, config.ElectionMs = 50, 500
+	if ca := os.Getenv(caVariable); ca != "" {
+		files := &config.ClientTLSInfo
+		files.TrustedCAFile, files.CertFile, files.KeyFile, files.ClientCertAuth = ca, os.Getenv(certVariable), os.Getenv(keyVariable), true
+	}
 	config.BcryptCost = uint(bcrypt.MinCost) // it serves nobody else meanwhile
 	logs := zap.NewProductionConfig()
 	logs.Level.SetLevel(zap.WarnLevel)
@@ -100,6 +110,7 @@ func serve() error {
 // Cluster is a running cluster. Its members listen on loopback.
 type Cluster struct {
 	Members []*Member
+	tls     *tls.Config // of its clients; nil: not encrypted
 }
 
 // Member is one server of a [Cluster].
@@ -110,9 +121,35 @@ type Member struct {
 	log      *os.File
 }
 
+// TLS are PEM files: an authority, and a certificate for both sides with its
+// key.
+type TLS struct{ CA, Certificate, Key string }
+
 // Start runs a cluster with this many members until the test ends, and waits
 // until it answers.
 func Start(t testing.TB, members int) *Cluster {
+	t.Helper()
+	return start(t, members, "http", &Cluster{})
+}
+
+// StartTLS runs a cluster that takes only clients with a certificate by an
+// authority.
+func StartTLS(t testing.TB, members int, files TLS) *Cluster {
+	t.Helper()
+	authority, err := os.ReadFile(files.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(files.Certificate, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	config.RootCAs.AppendCertsFromPEM(authority)
+	return start(t, members, "https", &Cluster{tls: config}, caVariable+"="+files.CA, certVariable+"="+files.Certificate, keyVariable+"="+files.Key)
+}
+
+func start(t testing.TB, members int, scheme string, c *Cluster, env ...string) *Cluster {
 	t.Helper()
 	// Each member keeps its address when it is started again.
 	clients, peers := addresses(t, members), addresses(t, members)
@@ -120,7 +157,6 @@ func Start(t testing.TB, members int) *Cluster {
 	for i := range initial {
 		initial[i] = fmt.Sprintf("m%d=http://%s", i, peers[i])
 	}
-	c := &Cluster{}
 	folder := t.TempDir()
 	for i := range members {
 		name := fmt.Sprintf("m%d", i)
@@ -128,9 +164,10 @@ func Start(t testing.TB, members int) *Cluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &Member{Endpoint: "http://" + clients[i], log: log, env: append(os.Environ(),
-			nameVariable+"="+name, folderVariable+"="+filepath.Join(folder, name), clientVariable+"=http://"+clients[i],
-			peerVariable+"=http://"+peers[i], clusterVariable+"="+strings.Join(initial, ","))}
+		m := &Member{Endpoint: scheme + "://" + clients[i], log: log, env: slices.Concat(os.Environ(), env, []string{
+			nameVariable + "=" + name, folderVariable + "=" + filepath.Join(folder, name), clientVariable + "=" + scheme + "://" + clients[i],
+			peerVariable + "=http://" + peers[i], clusterVariable + "=" + strings.Join(initial, ","),
+		})}
 		c.Members = append(c.Members, m)
 		t.Cleanup(func() {
 			m.End()
@@ -193,7 +230,7 @@ func (c *Cluster) Tunnels(t testing.TB) (tunnel.Tunnels, []string) {
 // Client returns a client of the cluster, which is closed with the test.
 func (c *Cluster) Client(t testing.TB) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints(), TLS: c.tls, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
