@@ -16,7 +16,7 @@ const (
 	// much of a smaller limit would be held by a few of many.
 	fewest = 5
 	// first is how many tokens are leased at the first call, where they are no
-	// more than a hundredth of the replica's even share.
+	// more than a two-hundredth of the replica's even share.
 	first = 16
 	// growth is how many times as much the next lease may be as the last.
 	growth = 16
@@ -96,7 +96,7 @@ func (l *Limiter) resize(e *entry, now instant, waiting uint64) {
 // left, this one by its part of what was leased lately.
 func (l *Limiter) stock(e *entry) uint64 {
 	if !e.known {
-		return uint64(max(1, min(first, l.evenShare(e.limit)/100)))
+		return uint64(max(1, min(first, l.evenShare(e.limit)/200)))
 	}
 	stock := min(e.size, l.shareOf(e.limit))
 	part := (e.demand + 1/float32(max(1, l.replicas.Load()))) / 4
