@@ -40,7 +40,7 @@ import (
 // streamWorkers is how many goroutines for each core wait for Checks: one that
 // waited has a stack that is large enough already. It should be as many Checks
 // as are under way at a time; those beyond get new goroutines.
-const streamWorkers = 32
+const streamWorkers = 64
 
 // service is everything that serve runs, over one data folder.
 type service struct {
