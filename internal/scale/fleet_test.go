@@ -120,7 +120,7 @@ func simulate(t *testing.T, s scenario) (o outcome) {
 			f.networks = append(f.networks, n)
 			f.boot(t, i)
 		}
-		time.Sleep(3 * time.Second) // until they know how many they are
+		time.Sleep(10 * time.Second) // until they know how many they are
 		random := rand.New(rand.NewPCG(1, uint64(s.replicas)))
 		next := func() uint64 { return 0 }
 		if s.keys > 1 {
