@@ -4,6 +4,9 @@
 //	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 //	server.Kill(t)
 //	server.Start(t)
+//
+// TOKENKIT_REDIS in the environment names another server to run, such as that
+// of Valkey.
 package redistest
 
 import (
@@ -39,7 +42,7 @@ func Start(t testing.TB, args ...string) *Server {
 // run runs a server of any kind.
 func run(t testing.TB, folder string, args ...string) *Server {
 	t.Helper()
-	real.Require(t, programs...)
+	program(t)
 	s := &Server{Address: FreeAddress(t), args: args, log: filepath.Join(folder, "log")}
 	t.Cleanup(func() {
 		s.End()
@@ -53,7 +56,14 @@ func run(t testing.TB, folder string, args ...string) *Server {
 	return s
 }
 
-var programs = []string{"redis-server", "valkey-server"}
+// program returns the path of the server.
+func program(t testing.TB) string {
+	t.Helper()
+	if named := os.Getenv("TOKENKIT_REDIS"); named != "" {
+		return real.Require(t, named)
+	}
+	return real.Require(t, "redis-server", "valkey-server")
+}
 
 // FreeAddress returns one on loopback where nobody listens.
 func FreeAddress(t testing.TB) string {
@@ -76,7 +86,7 @@ func (s *Server) Start(t testing.TB, args ...string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(real.Require(t, programs...), append(s.args, "--port", s.Port(), "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
+	cmd := exec.Command(program(t), append(s.args, "--port", s.Port(), "--bind", "127.0.0.1")...) //nolint:noctx // it ends with the test
 	cmd.Stdout, cmd.Stderr = log, log
 	s.Run(t, cmd)
 	s.wait(t, "it answers", func() bool {

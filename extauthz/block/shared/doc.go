@@ -13,6 +13,10 @@
 // [Options.Settle], until the other replicas have heard of the block. They do at
 // once, and within a second where the message is lost.
 //
+// Where answers come later than that, because the backend is slow or somebody
+// fails very often, nobody waits: failures are counted here at once, and those
+// of all replicas once the answer is there.
+//
 // While the backend is away failures are counted by each replica for itself,
 // and blocks that are known stay: an address may then fail up to nine times at
 // each replica before it is blocked there. What was counted meanwhile is not

@@ -66,6 +66,7 @@ type Table struct {
 	start     time.Time
 	down      atomic.Int64 // nanoseconds since start until which the backend is left alone
 	failing   atomic.Bool
+	slow      atomic.Bool // the last answers were too late: nobody waits for the next
 	closed    chan struct{}
 	closing   sync.Once
 	rung      chan struct{} // has room for one
@@ -84,6 +85,7 @@ type queue struct {
 // report is a failure that is being told.
 type report struct {
 	failure Failure
+	told    time.Time
 	done    chan struct{} // closed once the rest is set
 	answer  block.Remote
 	err     error
@@ -143,9 +145,15 @@ func (t *Table) Failed(addr netip.Addr, reason apikey.Reason, now time.Time) (bl
 	if !addr.IsValid() || t.local.Exempt(addr) || !t.up() {
 		return t.alone(addr, reason, now)
 	}
-	r := &report{failure: Failure{block.PrefixOf(addr), reason, t.threshold, t.window}, done: make(chan struct{})}
+	r := &report{failure: Failure{block.PrefixOf(addr), reason, t.threshold, t.window}, told: t.now(), done: make(chan struct{})}
+	slow := t.slow.Load()
+	r.late.Store(slow)
 	if !t.tell(r) {
 		t.counts.overflows.Add(1)
+		return t.alone(addr, reason, now)
+	}
+	if slow {
+		t.counts.late.Add(1)
 		return t.alone(addr, reason, now)
 	}
 	timer := time.NewTimer(t.wait)
@@ -154,6 +162,7 @@ func (t *Table) Failed(addr netip.Addr, reason apikey.Reason, now time.Time) (bl
 	case <-r.done:
 	case <-timer.C:
 		r.late.Store(true)
+		t.slow.Store(true)
 		t.counts.late.Add(1)
 		return t.alone(addr, reason, now)
 	}
@@ -255,6 +264,9 @@ func (t *Table) exchange(batch []*report) {
 		err = t.backend.Failed(ctx, failures, answers)
 		cancel()
 		t.note(err)
+	}
+	if err == nil && t.now().Sub(batch[0].told) <= t.wait {
+		t.slow.Store(false)
 	}
 	for i, r := range batch {
 		r.answer, r.err = answers[i], err
