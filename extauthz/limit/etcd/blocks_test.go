@@ -118,3 +118,49 @@ func TestBlocksDamaged(t *testing.T) {
 		}
 	}
 }
+
+// A server that comes back, and has forgotten the past, has all be counted
+// together again.
+func TestBlocksAfterRestart(t *testing.T) {
+	m := newMember(t)
+	tables := backendtest.Replicas(t, blocksServer(m, 1_000_000), 2, block.Options{})
+	before, after := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	for i := range 10 {
+		tables[i%2].Failed(before, apikey.ReasonUnknownKey, time.Now())
+	}
+	for i := range 6 {
+		tables[i%2].Failed(after, apikey.ReasonUnknownKey, time.Now())
+	}
+	m.stop()
+	m.start()
+	client := m.client()
+	response, err := client.Put(t.Context(), "any", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(t.Context(), response.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		backendtest.Eventually(t, "it is asked again", func() bool { return !table.Stats().Failing })
+	}
+	// Some may be counted alone until events are followed again.
+	failures := 6
+	backendtest.Eventually(t, "all replicas have blocked it", func() bool {
+		if !backendtest.IsBlocked(tables[failures%2], after) {
+			tables[failures%2].Failed(after, apikey.ReasonUnknownKey, time.Now())
+			failures++
+		}
+		return backendtest.IsBlocked(tables[0], after) && backendtest.IsBlocked(tables[1], after)
+	})
+	if failures < 10 {
+		t.Errorf("it was blocked after %d failures", failures)
+	}
+	if !backendtest.IsBlocked(tables[0], before) || !backendtest.IsBlocked(tables[1], before) {
+		t.Error("what was blocked before is not any more")
+	}
+	if was, err := tables[1].Unblock(t.Context(), before, time.Now()); err != nil || !was {
+		t.Errorf("unblocking: %v, %v", was, err)
+	}
+	backendtest.Eventually(t, "all replicas have unblocked it", func() bool { return !backendtest.IsBlocked(tables[0], before) })
+}
