@@ -104,7 +104,7 @@ func faulty() (all []scenario) {
 				perSecond: 200, duration: 130 * time.Minute, delay: 2 * time.Millisecond, faults: true, forgets: forgets,
 			}
 			if forgets {
-				s.name += ", an engine that forgets"
+				s.name, s.duration = s.name+", an engine that forgets", 80*time.Minute
 			}
 			all = append(all, s)
 		}

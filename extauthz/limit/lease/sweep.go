@@ -88,6 +88,9 @@ func (l *Limiter) follow(s *shard, q *endings, now instant) {
 
 // retry sends again what could not be given back.
 func (l *Limiter) retry(s *shard, now instant) {
+	if len(s.pending) == 0 { // to begin to range costs more
+		return
+	}
 	for id, p := range s.pending {
 		e, place := s.find(id)
 		if len(p.back) == 0 || e == nil || e.flying || e.patient(now) {
