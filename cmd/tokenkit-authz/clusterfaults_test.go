@@ -216,15 +216,39 @@ func (w *world) probe(ctx context.Context) {
 	}
 }
 
-// TestClusterFaults uses a cluster while one fault after the other befalls it:
-// three servers of etcd, a Redis, and three replicas behind a real Envoy.
-// TOKENKIT_CLUSTER=long is for all faults, several times.
+// TestClusterFaults uses clusters while one fault after the other befalls them,
+// one with a Redis and one where Sentinels replace it. TOKENKIT_CLUSTER=long is
+// for all faults, several times.
 func TestClusterFaults(t *testing.T) {
 	envoytest.Require(t)
 	size := os.Getenv("TOKENKIT_CLUSTER")
 	if size == "" {
 		t.Skip("set TOKENKIT_CLUSTER=short or long, as make cluster does")
 	}
+	var figures [2]string // in this order, whichever is done first
+	t.Run("at once", func(t *testing.T) {
+		for i, run := range []struct {
+			name string
+			use  func(t *testing.T, rounds int, long bool) string
+		}{{"one Redis", useFaults}, {"Sentinels", useSentinels}} {
+			t.Run(run.name, func(t *testing.T) {
+				t.Parallel()
+				rounds := 1
+				if size == "long" {
+					rounds = 5
+				}
+				figures[i] = run.use(t, rounds, size == "long")
+			})
+		}
+	})
+	for _, line := range figures {
+		fmt.Println(line)
+	}
+}
+
+// useFaults uses three servers of etcd, a Redis, and three replicas behind a
+// real Envoy while one fault after the other befalls them. It returns figures.
+func useFaults(t *testing.T, rounds int, long bool) string {
 	c := startCluster(t, 3, 3, oneRedis)
 	c.addUser(t)
 	w := &world{cluster: c, most: 2000}
@@ -250,14 +274,10 @@ func TestClusterFaults(t *testing.T) {
 	for range 3 {
 		users.Go(func() { w.change(ctx) })
 	}
-	rounds := 1
-	if size == "long" {
-		rounds = 5
-	}
 	befell := 0
 	for range rounds {
 		for _, f := range faults() {
-			if f.long && size != "long" {
+			if f.long && !long {
 				continue
 			}
 			before := w.acknowledged.Load()
@@ -292,7 +312,7 @@ func TestClusterFaults(t *testing.T) {
 	if w.probes.Load() == 0 || w.allowed.Load() == 0 || w.denied.Load()+w.undecided.Load() == 0 || len(w.live) == 0 || len(w.deleted) == 0 {
 		t.Errorf("hardly anything happened: %d probes, %d calls allowed, %d keys live", w.probes.Load(), w.allowed.Load(), len(w.live))
 	}
-	fmt.Printf("over_limit=%d lost=%d stale=%d faults=%d acknowledged=%d refused=%d allowed=%d probes=%d undecided=%d\n",
+	return fmt.Sprintf("over_limit=%d lost=%d stale=%d faults=%d acknowledged=%d refused=%d allowed=%d probes=%d undecided=%d",
 		over, lost, w.stale.Load(), befell, w.acknowledged.Load(), w.refused.Load(), w.allowed.Load(), w.probes.Load(), w.undecided.Load())
 }
 
