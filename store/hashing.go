@@ -28,16 +28,7 @@ func CheckHashes(ctx context.Context, keys Keys, hasher apikey.Hasher, now time.
 		if read++; most > 0 && read > most {
 			return errEnough
 		}
-		for _, hash := range []*apikey.Hash{&key.Hash, &key.PreviousHash} {
-			if *hash == (apikey.Hash{}) || !key.Answers(hash, now) {
-				continue
-			}
-			if way, known := hasher.WayOf(hash); known {
-				made[way]++
-			} else {
-				lost.add(key.ID, hash)
-			}
-		}
+		lost.check(key, hasher, now, made)
 		return nil
 	})
 	if err != nil && !errors.Is(err, errEnough) {
@@ -46,10 +37,56 @@ func CheckHashes(ctx context.Context, keys Keys, hasher apikey.Hasher, now time.
 	return made, lost.err()
 }
 
+// CheckNewestHashes does so with the keys of the newest [MaxEvents] events about
+// keys: those that were made since a pepper was lost are among them, however
+// many older ones there are. It counts nothing.
+func CheckNewestHashes(ctx context.Context, s interface {
+	Keys
+	Audit
+}, hasher apikey.Hasher, now time.Time) error {
+	events, err := s.ListEvents(ctx, EventFilter{ActionPrefix: "key.", TargetKind: TargetKey, Limit: MaxEvents})
+	if err != nil {
+		return fmt.Errorf("checking how the newest keys were hashed: %w", err)
+	}
+	made := make([]int, hasher.Ways())
+	seen := map[apikey.KeyID]bool{}
+	var lost lostKeys
+	for _, event := range events {
+		id := apikey.KeyID(event.TargetID)
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		key, err := s.Key(ctx, 0, id)
+		if errors.Is(err, ErrNotFound) { // deleted since
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("checking how key %d was hashed: %w", id, err)
+		}
+		lost.check(key, hasher, now, made)
+	}
+	return lost.err()
+}
+
 // lostKeys are those that no Check would find.
 type lostKeys struct {
 	peppered, plain int
 	first           apikey.KeyID
+}
+
+// check counts the hashes of a key that answer at now.
+func (l *lostKeys) check(key *apikey.Key, hasher apikey.Hasher, now time.Time, made []int) {
+	for _, hash := range []*apikey.Hash{&key.Hash, &key.PreviousHash} {
+		if *hash == (apikey.Hash{}) || !key.Answers(hash, now) {
+			continue
+		}
+		if way, known := hasher.WayOf(hash); known {
+			made[way]++
+		} else {
+			l.add(key.ID, hash)
+		}
+	}
 }
 
 func (l *lostKeys) add(id apikey.KeyID, hash *apikey.Hash) {

@@ -28,7 +28,8 @@ func (s *settings) hasher() (apikey.Hasher, error) {
 }
 
 // keysChecked is how many keys are looked at where there is no pepper: nearly
-// everybody has none, and should not wait for all keys to be read.
+// everybody has none, and should not wait for all keys to be read. Where there
+// are more, the newest ones are looked at as well.
 const keysChecked = 10_000
 
 // openHasher reads the peppers and makes sure that they are those of the keys:
@@ -42,6 +43,9 @@ func (v *service) openHasher(ctx context.Context) (err error) {
 		most = keysChecked
 	}
 	made, err := store.CheckHashes(ctx, v.keys, v.hasher, time.Now(), most)
+	if err == nil && most > 0 && made[0] >= most {
+		err = store.CheckNewestHashes(ctx, v.keys, v.hasher, time.Now())
+	}
 	switch {
 	case errors.Is(err, store.ErrPepper) && v.settings.keyPepperFile == "":
 		return fmt.Errorf("key_pepper_file: expected the file with the pepper that keys were made with: %w", err)

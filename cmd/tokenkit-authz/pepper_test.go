@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tokenkithq/authz/admin"
+	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/store"
+	"github.com/tokenkithq/authz/store/bolt"
 )
 
 const (
@@ -91,6 +96,42 @@ func TestPepper(t *testing.T) {
 	s = startServer(t, data, "--key-pepper-file", pepperFile(t, secondPepper)) // nothing is left of the first
 	answers(true, rotated.Key, s)
 	s.stop(t)
+}
+
+// A pepper that was lost is missed by the newest keys, however many were made
+// before there was one.
+func TestPepperOfNewestKeys(t *testing.T) {
+	data := t.TempDir()
+	s := startServer(t, data)
+	command(t, testPassword+"\n", "user", "add", "alice", "--data", data)
+	s.stop(t)
+	keys, err := bolt.Open(t.Context(), filepath.Join(data, "keys.db"), bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for first := 0; first < keysChecked; first += store.MaxBatch {
+		var batch []*apikey.Key
+		for i := range store.MaxBatch {
+			var hash apikey.Hash
+			copy(hash[:], strconv.Itoa(first+i+1))
+			batch = append(batch, &apikey.Key{Hash: hash, Name: "plain", Owner: 1})
+		}
+		if _, err := keys.CreateKeys(t.Context(), batch, store.Actor{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = startServer(t, data, "--key-pepper-file", pepperFile(t, firstPepper, "none"))
+	key := createKeyOffline(t, data, "peppered", "--owner", "alice")
+	gone := createKeyOffline(t, data, "deleted", "--owner", "alice")
+	command(t, "", "key", "delete", strconv.FormatInt(int64(gone.ID), 10), "--data", data)
+	s.stop(t)
+	want := fmt.Sprintf("1 made with a pepper that is not given, the first of them key %d", key.ID)
+	if text := notServed(t, "--data", data); !strings.Contains(text, want) {
+		t.Errorf("the pepper is lost: %s", text)
+	}
 }
 
 func TestPepperFileRefused(t *testing.T) {
