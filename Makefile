@@ -60,7 +60,7 @@ microbench: ## run the benchmarks of each room; COUNT=10 makes them fit for benc
 
 .PHONY: e2e
 e2e: ## the conformance table and the documented promises, through the real Envoy and the stand-in
-	@log=$$(mktemp); status=0; TOKENKIT_REQUIRE=1 $(GO) test -count=1 -v -run 'TestConformance|TestDocumentedCommands|TestDeleteIsImmediate|TestExactLimit|TestBrowser' \
+	@log=$$(mktemp); status=0; TOKENKIT_REQUIRE=1 TOKENKIT_CLUSTER=short $(GO) test -count=1 -v -run 'TestConformance|TestDocumentedCommands|TestDeleteIsImmediate|TestExactLimit|TestBrowser' \
 		./cmd/tokenkit-authz >$$log 2>&1 || { status=$$?; cat $$log; }; \
 	grep -E '^--- ' $$log; grep -E '^[0-9]+ passed, [0-9]+ failed$$' $$log | tail -1; rm -f $$log; exit $$status
 

@@ -28,12 +28,18 @@ func TestClusterLimit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var allowed, failed, calls atomic.Int64
+			var allowed, calls atomic.Int64
+			var failed [3]atomic.Int64
 			var all sync.WaitGroup
+			const killed, atOnce = 1, 20
 			for i, share := range []int64{35_000, 12_500, 2500} {
 				var left atomic.Int64
 				left.Store(share)
-				for range 100 {
+				callers := 100
+				if mode.crash && i == killed {
+					callers = atOnce // some of their calls are allowed, but they never hear of it
+				}
+				for range callers {
 					all.Go(func() {
 						for left.Add(-1) >= 0 {
 							// About what is decided, not how fast.
@@ -42,7 +48,7 @@ func TestClusterLimit(t *testing.T) {
 							cancel()
 							switch {
 							case err != nil:
-								failed.Add(1)
+								failed[i].Add(1)
 							case ok:
 								allowed.Add(1)
 							}
@@ -54,15 +60,24 @@ func TestClusterLimit(t *testing.T) {
 				for allowed.Load() < most/3 {
 					time.Sleep(time.Millisecond)
 				}
-				c.replicas[1].kill(t)
+				c.replicas[killed].kill(t)
 			}
 			all.Wait()
-			if failed.Load() > 500 && !mode.crash { // a machine that is busy with other things answers late
-				t.Errorf("%d calls were not decided", failed.Load())
+			least, undecided := int64(most*98/100), failed[0].Load()+failed[2].Load()
+			if mode.crash {
+				least -= atOnce
+			} else {
+				undecided += failed[killed].Load()
+			}
+			if undecided > 500 { // a machine that is busy with other things answers late
+				t.Errorf("%d calls were not decided", undecided)
+			}
+			if undecided > 0 { // an answer that comes too late has leased in vain
+				least -= most / 50
 			}
 			over := max(0, allowed.Load()-most)
-			if over > 0 || allowed.Load() < most*98/100 {
-				t.Errorf("%d calls were allowed, expected %d to %d", allowed.Load(), most*98/100, most)
+			if over > 0 || allowed.Load() < least {
+				t.Errorf("%d calls were allowed, expected %d to %d", allowed.Load(), least, most)
 			}
 			fmt.Printf("over_limit=%d allowed=%d calls=%d\n", over, allowed.Load(), calls.Load())
 		})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ import (
 )
 
 // The one table, with the built program behind a real Envoy and behind the
-// stand-in, and with three of it that share an etcd and a Redis. It prints how
+// stand-in, and with three of it that share an etcd and a Redis, or an etcd alone. It prints how
 // many cases passed and failed.
 func TestConformance(t *testing.T) {
 	passed, failed := 0, 0
@@ -38,11 +39,15 @@ func TestConformance(t *testing.T) {
 		t.Cleanup(func() { _ = proxy.Close() })
 		return proxy.Address()
 	}
-	for _, mode := range []conformanceMode{
+	modes := []conformanceMode{
 		{name: "envoy", front: realEnvoy},
 		{name: "stand-in", front: standIn},
 		{name: "three replicas", front: realEnvoy, replicas: 3},
-	} {
+	}
+	if os.Getenv("TOKENKIT_CLUSTER") != "" { // as make e2e does
+		modes = append(modes, conformanceMode{name: "three replicas, all in etcd", front: realEnvoy, replicas: 3, limitsInEtcd: true})
+	}
+	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			if mode.name != "stand-in" {
 				envoytest.Require(t)
@@ -73,8 +78,10 @@ type conformanceMode struct {
 	name     string
 	front    func(testing.TB, envoy.Options) string
 	replicas int // more than one share the rest
-	etcd     *etcdtest.Cluster
-	redis    *redistest.Server
+	// limitsInEtcd says that limits and blocks are not in Redis.
+	limitsInEtcd bool
+	etcd         *etcdtest.Cluster
+	redis        *redistest.Server
 }
 
 // conformanceEnv starts stacks that last as long as a test.
@@ -87,7 +94,11 @@ func (e *conformanceEnv) Start(ctx context.Context, settings conformance.Setting
 	var shared []string
 	if e.replicas > 1 {
 		name := "/" + rand.Text()
-		shared = []string{"--store", strings.Replace(e.etcd.Members[0].Endpoint, "http", "etcd", 1) + name, "--limits", "redis://" + e.redis.Address, "--limits-prefix", name}
+		engine := strings.Replace(e.etcd.Members[0].Endpoint, "http", "etcd", 1) + name
+		shared = []string{"--store", engine, "--limits", "redis://" + e.redis.Address, "--limits-prefix", name}
+		if e.limitsInEtcd {
+			shared = []string{"--store", engine, "--limits", engine + "-limits"}
+		}
 	}
 	o := settings.Front
 	o.Authz = nil
