@@ -69,7 +69,7 @@ func TestClusterLimit(t *testing.T) {
 			} else {
 				undecided += failed[killed].Load()
 			}
-			if undecided > 500 { // a machine that is busy with other things answers late
+			if undecided > calls.Load()/20 { // a machine that is busy with other things answers late
 				t.Errorf("%d calls were not decided", undecided)
 			}
 			if undecided > 0 { // an answer that comes too late has leased in vain
