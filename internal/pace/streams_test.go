@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,8 +115,8 @@ func TestAttackResets(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				told := 0
-				s := NewStreams(StreamsOptions{Slowed: func(net.Addr) { told++ }})
+				var told atomic.Int64
+				s := NewStreams(StreamsOptions{Slowed: func(net.Addr) { told.Add(1) }})
 				if c.slowed == 0 { // nothing but this ends it
 					count := 0
 					inner := c.each
@@ -127,8 +128,8 @@ func TestAttackResets(t *testing.T) {
 					}
 					all := flooded(t, s, 1, c.each)
 					time.Sleep(seconds * time.Second)
-					if synctest.Wait(); count != c.least || told != 0 || s.Stats() != (StreamsStats{}) || all[0].read != count {
-						t.Errorf("%d streams were read, told %d times: %+v", count, told, s.Stats())
+					if synctest.Wait(); count != c.least || told.Load() != 0 || s.Stats() != (StreamsStats{}) || all[0].read != count {
+						t.Errorf("%d streams were read, told %d times: %+v", count, told.Load(), s.Stats())
 					}
 					return
 				}
@@ -142,8 +143,8 @@ func TestAttackResets(t *testing.T) {
 				if read < c.least || read > c.most {
 					t.Errorf("%d streams were read in %d s, want %d to %d", read, seconds, c.least, c.most)
 				}
-				if got := s.Stats(); got.Slowed != c.slowed || got.Waits < got.Slowed || told != int(c.slowed) {
-					t.Errorf("told of %d connections, %+v, want %d", told, got, c.slowed)
+				if got := s.Stats(); got.Slowed != c.slowed || got.Waits < got.Slowed || told.Load() != int64(c.slowed) {
+					t.Errorf("told of %d connections, %+v, want %d", told.Load(), got, c.slowed)
 				}
 				for _, one := range all {
 					_ = one.conn.Close() // one that waits as well
