@@ -31,7 +31,7 @@ func faults() []fault {
 		{"the leader of etcd is killed", false, func(t *testing.T, c *cluster) {
 			leader := c.etcd.Members[c.etcd.Leader(t)]
 			leader.Kill(t)
-			wait(3 * time.Second)
+			wait(2 * time.Second)
 			leader.Start(t)
 		}},
 		{"the leader of etcd hangs", true, func(t *testing.T, c *cluster) {
@@ -56,12 +56,12 @@ func faults() []fault {
 		}},
 		{"a replica is cut off", false, func(t *testing.T, c *cluster) {
 			c.replicas[2].cut()
-			wait(shortStaleness + 2*time.Second)
+			wait(shortStaleness + time.Second)
 			c.replicas[2].heal()
 		}},
 		{"a replica is stopped and goes on", false, func(t *testing.T, c *cluster) {
 			c.replicas[0].signal(t, syscall.SIGSTOP)
-			wait(shortStaleness + 2*time.Second)
+			wait(shortStaleness + time.Second)
 			c.replicas[0].signal(t, syscall.SIGCONT)
 		}},
 		{"a replica is killed", false, func(t *testing.T, c *cluster) {
@@ -84,7 +84,7 @@ func faults() []fault {
 			for _, r := range c.replicas {
 				r.toRedis[0].Delay(200 * time.Millisecond)
 			}
-			wait(3 * time.Second)
+			wait(2 * time.Second)
 			for _, r := range c.replicas {
 				r.toRedis[0].Delay(0)
 			}
