@@ -84,9 +84,9 @@ func TestFirstLease(t *testing.T) {
 func TestHeldIsBounded(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		perHour := rapid.SampledFrom([]uint32{100, 750, 5000, 20_000}).Draw(rt, "limit")
-		replicas := rapid.SampledFrom([]int{1, 3, 10}).Draw(rt, "replicas")
-		bursts := rapid.SliceOfN(rapid.IntRange(1, 300), 20, 20).Draw(rt, "bursts")
-		pauses := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, time.Millisecond, 20 * time.Millisecond, time.Second, 20 * time.Second}), 20, 20).Draw(rt, "pauses")
+		replicas := rapid.SampledFrom([]int{1, 3}).Draw(rt, "replicas")
+		bursts := rapid.SliceOfN(rapid.IntRange(1, 300), 10, 10).Draw(rt, "bursts")
+		pauses := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, time.Millisecond, 20 * time.Millisecond, time.Second, 20 * time.Second}), 10, 10).Draw(rt, "pauses")
 		most := 2 * int(max(perHour/50, 1))
 		var held int
 		running(t, replicas, lease.Options{Engine: &lease.Memory{}}, func(t *testing.T, limiters []*lease.Limiter) {
