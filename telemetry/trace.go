@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -47,6 +49,8 @@ type Traces struct {
 	// What the sampler says of every Check of a trace that is not sampled, and
 	// of every one without a trace, is known beforehand: no.
 	ignoreUnsampled, ignoreOrphans bool
+	// orphans is the share of the Checks without a trace that begin one.
+	orphans float64
 }
 
 var _ extauthz.Observer = (*Traces)(nil)
@@ -76,9 +80,16 @@ func NewTraces(ctx context.Context, o TracesOptions) (*Traces, error) {
 		return nil, fmt.Errorf("traces: %w", err)
 	}
 	sender := &spanSender{SpanExporter: exporter, logger: o.Logger}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(sender), sdktrace.WithResource(about))
-	sampler := os.Getenv("OTEL_TRACES_SAMPLER")
+	providers := []sdktrace.TracerProviderOption{sdktrace.WithBatcher(sender), sdktrace.WithResource(about)}
+	sampler, orphans := os.Getenv("OTEL_TRACES_SAMPLER"), 1.0
+	if share, err := strconv.ParseFloat(os.Getenv("OTEL_TRACES_SAMPLER_ARG"), 64); err == nil && share >= 0 && share <= 1 && sampler == "parentbased_traceidratio" {
+		// The library's makes a trace's id first, which costs a microsecond.
+		orphans = share
+		providers = append(providers, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
+	}
+	provider := sdktrace.NewTracerProvider(providers...)
 	return &Traces{
+		orphans:  orphans,
 		provider: provider, tracer: provider.Tracer("github.com/tokenkithq/authz"), sender: sender,
 		ignoreUnsampled: sampler == "" || strings.HasPrefix(sampler, "parentbased_"),
 		ignoreOrphans:   sampler == "parentbased_always_off",
@@ -102,7 +113,12 @@ func (t *Traces) Checked(ctx context.Context, check extauthz.Checked) {
 	if t.ignoreOrphans && parent == "" || t.ignoreUnsampled && unsampled(parent) {
 		return
 	}
-	ctx = propagation.TraceContext{}.Extract(ctx, incoming{ctx})
+	if parent != "" {
+		ctx = propagation.TraceContext{}.Extract(ctx, incoming{ctx})
+	}
+	if t.orphans < 1 && !trace.SpanContextFromContext(ctx).IsValid() && rand.Float64() >= t.orphans {
+		return
+	}
 	_, span := t.tracer.Start(ctx, checkMethod, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(check.At))
 	if !span.IsRecording() {
 		return

@@ -181,6 +181,43 @@ func TestTracesByEnvironment(t *testing.T) {
 	}
 }
 
+// A share of the Checks without a trace begin one; a trace that there is
+// decides for itself.
+func TestTracesOfAShare(t *testing.T) {
+	c, endpoint := startCollector(t, nil)
+	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+	t.Setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+	traces := newTraces(t, TracesOptions{Endpoint: endpoint})
+	const checks = 2000
+	for range checks {
+		traces.Checked(t.Context(), decided(apikey.ReasonAllowed))
+		traces.Checked(withParent(t.Context(), "nonsense"), decided(apikey.ReasonAllowed))
+		traces.Checked(withParent(t.Context(), traceIgnored), decided(apikey.ReasonAllowed))
+	}
+	for range 100 {
+		traces.Checked(withParent(t.Context(), traceSampled), decided(apikey.ReasonAllowed))
+	}
+	if err := traces.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began, followed := 0, 0
+	for len(c.spans) > 0 {
+		for _, scope := range (<-c.spans).GetScopeSpans() {
+			for _, span := range scope.GetSpans() {
+				if len(span.GetParentSpanId()) == 0 {
+					began++
+				} else {
+					followed++
+				}
+			}
+		}
+	}
+	// A tenth of 4,000 is 400, give or take 19; ten times that is never.
+	if began < 210 || began > 590 || followed != 100 {
+		t.Errorf("%d traces began and %d spans followed, expected about 400 and 100", began, followed)
+	}
+}
+
 // Where the parent does not decide, Checks of traces that are not sampled are
 // looked at too.
 func TestTracesOfAll(t *testing.T) {
