@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,19 +20,7 @@ import (
 // A peer that pings again and again is told to calm down, and is out.
 func TestAttackPings(t *testing.T) {
 	s := startServer(t, filepath.Join(t.TempDir(), "data"))
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.grpc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close() //nolint:errcheck // it has ended
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	framer := http2.NewFramer(conn, conn)
-	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
-		t.Fatal(err)
-	}
-	if err := framer.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
+	framer, conn := openHTTP2(t, s.grpc)
 	// One after the other, so that nothing is unread when the connection ends.
 	for sent := range 50 {
 		if err := framer.WritePing(false, [8]byte{byte(sent)}); err != nil {

@@ -164,14 +164,15 @@ func metric(t testing.TB, s *server, name string) (value float64) {
 	return value
 }
 
-// A client that opens more streams than it may is refused those.
-func TestAttackManyStreams(t *testing.T) {
-	s := startServer(t, filepath.Join(t.TempDir(), "data"))
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.grpc)
+// openHTTP2 opens a connection for frames, which ends with the test and within
+// 20 seconds.
+func openHTTP2(t *testing.T, address string) (*http2.Framer, net.Conn) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // it has ended
+	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	framer := http2.NewFramer(conn, conn)
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
@@ -180,6 +181,13 @@ func TestAttackManyStreams(t *testing.T) {
 	if err := framer.WriteSettings(); err != nil {
 		t.Fatal(err)
 	}
+	return framer, conn
+}
+
+// A client that opens more streams than it may is refused those.
+func TestAttackManyStreams(t *testing.T) {
+	s := startServer(t, filepath.Join(t.TempDir(), "data"))
+	framer, _ := openHTTP2(t, s.grpc)
 	const excess = 10
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)

@@ -41,7 +41,7 @@ func TestServerForgotBlocks(t *testing.T) {
 		for range 10 {
 			tables[0].Failed(addr, apikey.ReasonUnknownKey, time.Now())
 		}
-		eventually(t, "the other replica has heard of it", func() bool { return backendtest.IsBlocked(tables[1], addr) })
+		backendtest.Eventually(t, "the other replica has heard of it", func() bool { return backendtest.IsBlocked(tables[1], addr) })
 	}
 	block(1)
 	block(2)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/extauthz/block/shared/backendtest"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/lease/enginetest"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
@@ -67,7 +68,7 @@ func TestSettingsChange(t *testing.T) {
 	s.Kill(t)
 	s.Start(t, "--appendfsync", "everysec")
 	var err error
-	eventually(t, "the server answers again", func() bool {
+	backendtest.Eventually(t, "the server answers again", func() bool {
 		err = ask()
 		return err == nil || errors.Is(err, redis.ErrSettings)
 	})
@@ -116,7 +117,7 @@ func TestCluster(t *testing.T) {
 	for _, other := range []*redistest.Server{b, c} {
 		expectOK(t, a, "CLUSTER", "MEET", "127.0.0.1", other.Port())
 	}
-	eventually(t, "the nodes know each other", func() bool {
+	backendtest.Eventually(t, "the nodes know each other", func() bool {
 		return !slices.ContainsFunc([]*redistest.Server{a, b, c}, func(s *redistest.Server) bool {
 			info := s.Says("CLUSTER", "INFO")
 			return !strings.Contains(info, "cluster_known_nodes:3") || !strings.Contains(info, "cluster_slots_ok:16384") || !strings.Contains(info, "cluster_state:ok")
@@ -128,7 +129,7 @@ func TestCluster(t *testing.T) {
 	})
 	id := strings.Fields(a.Says("CLUSTER", "MYID"))[1]
 	expectOK(t, c, "CLUSTER", "REPLICATE", id)
-	eventually(t, "the replica is in step", c.Copies)
+	backendtest.Eventually(t, "the replica is in step", c.Copies)
 	t.Run("with replicas", func(t *testing.T) {
 		client := open(t, redis.Options{Addresses: []string{a.Address}, Cluster: true, Replicas: 1})
 		worked, failed := 0, 0

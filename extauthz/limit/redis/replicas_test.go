@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tokenkithq/authz/apikey"
+	"github.com/tokenkithq/authz/extauthz/block/shared/backendtest"
 	"github.com/tokenkithq/authz/extauthz/limit/lease"
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
 	"github.com/tokenkithq/authz/internal/redistest"
@@ -145,7 +146,7 @@ func TestServerIsKilled(t *testing.T) {
 		})
 		s.Start(t)
 		// A replica that had an error leaves the server alone for a moment.
-		eventually(t, "limits work again", func() bool {
+		backendtest.Eventually(t, "limits work again", func() bool {
 			before := f.allowed.Load()
 			f.calls(key, 4, nil)
 			return f.allowed.Load() == before+4
@@ -175,7 +176,7 @@ func TestServerIsStopped(t *testing.T) {
 		t.Errorf("%d calls passed while the server was stopped, expected what was leased", leased)
 	}
 	s.Resume(t)
-	eventually(t, "limits work again", func() bool {
+	backendtest.Eventually(t, "limits work again", func() bool {
 		f.calls(key, 1, nil)
 		return !f.limiters[0].Stats().Failing
 	})
@@ -231,7 +232,7 @@ func TestSentinelFailover(t *testing.T) {
 			once.Do(func() { master.Kill(t) })
 		}
 	})
-	eventually(t, "the replica takes over", func() bool { return replica.IsMaster() && sentinels.Follow(replica) })
+	backendtest.Eventually(t, "the replica takes over", func() bool { return replica.IsMaster() && sentinels.Follow(replica) })
 	// Without another replica nothing is granted.
 	before := f.allowed.Load()
 	f.calls(key, 500, nil)
@@ -239,8 +240,8 @@ func TestSentinelFailover(t *testing.T) {
 		t.Errorf("%d calls passed without a replica", leased)
 	}
 	master.Start(t, "--replicaof", "127.0.0.1 "+replica.Port())
-	eventually(t, "the former master copies it", master.Copies)
-	eventually(t, "limits work again", func() bool {
+	backendtest.Eventually(t, "the former master copies it", master.Copies)
+	backendtest.Eventually(t, "limits work again", func() bool {
 		f.calls(key, 1, nil)
 		return !f.limiters[0].Stats().Failing
 	})

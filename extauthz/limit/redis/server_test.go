@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/tokenkithq/authz/extauthz/limit/redis"
 	"github.com/tokenkithq/authz/internal/redistest"
@@ -19,21 +18,6 @@ func expectOK(t testing.TB, s *redistest.Server, command ...string) {
 	t.Helper()
 	if answer := s.Says(command...); answer != "+OK\r\n" {
 		t.Fatalf("%v: %s", command, answer)
-	}
-}
-
-// eventually waits for something that other processes do.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(30 * time.Second)
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited for 30 s until %s", what)
-		}
 	}
 }
 
