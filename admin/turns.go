@@ -13,8 +13,7 @@ const (
 	waitersPerRunner = 16
 	// restFactor is for how many times as long as a hash took its place stays
 	// free while others wait: hashing then uses an eighth of a processor in
-	// place of a whole one. Requests that are slower for it are few enough to
-	// leave the 99th percentile of all.
+	// place of a whole one. Requests at those times are slower for it.
 	restFactor = 7
 	// mostRest is for how long at the most, since on a busy machine a hash
 	// takes long by itself.

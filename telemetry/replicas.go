@@ -40,11 +40,7 @@ func sharedBlockGroup(stats func() shared.Stats) *group {
 	errors := counter("shared_block_errors_total", "Exchanges with the engine of shared blocks that failed.")
 	return &group{[]*metric{failing, waiting, failures, unanswered, changes, unsettled, errors}, func(send sender) {
 		s := stats()
-		away := 0.0
-		if s.Failing {
-			away = 1
-		}
-		send(failing, away)
+		send(failing, oneIf(s.Failing))
 		send(waiting, float64(s.Waiting))
 		send(failures, float64(s.Told), "together")
 		send(failures, float64(s.Alone), "alone")

@@ -70,11 +70,7 @@ func sharedLimitGroup(stats func() lease.Stats) *group {
 		send(keys, float64(s.Keys))
 		send(capacity, float64(s.Capacity))
 		send(replicas, float64(s.Replicas))
-		away := 0.0
-		if s.Failing {
-			away = 1
-		}
-		send(failing, away)
+		send(failing, oneIf(s.Failing))
 		send(exchanges, float64(s.Exchanges-min(s.Exchanges, s.Errors)), "answered")
 		send(exchanges, float64(s.Errors), "failed")
 		send(batches, float64(s.Batches))
@@ -202,4 +198,12 @@ func connectionGroup(stats func() ConnectionStats) *group {
 		}
 		send(unanswered, float64(s.Unanswered))
 	}}
+}
+
+// oneIf is how a gauge says yes or no.
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
