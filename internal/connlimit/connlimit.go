@@ -13,6 +13,7 @@ package connlimit
 
 import (
 	"math"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -77,7 +78,7 @@ func OnceASecond(f func(from net.Addr)) func(from net.Addr) {
 
 // New returns a listener that passes on what inner accepts, up to a limit. A
 // connection beyond 50 at once and 200 a second from one IP address is read
-// later, by half a second at the most.
+// later, by half a second at the most; of many at once, none with all others.
 func New(inner net.Listener, o Options) *Listener {
 	if o.Max <= 0 {
 		o.Max = math.MaxInt
@@ -121,13 +122,22 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if from.IsValid() {
 			now := time.Now()
 			if wait := l.opening.Take(from, 1, now); wait > 0 {
-				c.due = now.Add(min(wait, mostDelay))
+				c.due = now.Add(bounded(wait))
 				l.slowed.Add(1)
 				l.options.Slowed(accepted.RemoteAddr())
 			}
 		}
 		return c, nil
 	}
+}
+
+// bounded returns wait where it is short enough. Those that a flood opens, and
+// that should wait for longer, are not to be read all at the same time.
+func bounded(wait time.Duration) time.Duration {
+	if wait <= mostDelay {
+		return wait
+	}
+	return mostDelay - rand.N(mostDelay*4/5)
 }
 
 func (l *Listener) take(from netip.Addr) bool {
