@@ -16,6 +16,10 @@ const (
 	// unknownPerSecond is how many streams a second the connections of one
 	// address open that had no answer yet.
 	unknownPerSecond = 2000
+	// unknownRead is how many bytes are read of such a connection at a time, some
+	// twenty streams: those of a whole buffer take a processor for milliseconds,
+	// for which others would wait.
+	unknownRead = 2 << 10
 	// knownPerSecond is how many streams a second a connection leaves without
 	// an answer once it had one: more than a worker of Envoy can forward,
 	// which takes some 70 µs for each, so that one whose clients reset all
@@ -112,6 +116,9 @@ func (c *streamsConn) Read(p []byte) (int, error) {
 		if !c.wait(wait) {
 			return 0, net.ErrClosed
 		}
+	}
+	if c.at.IsZero() && c.opened > freeStreams {
+		p = p[:min(len(p), unknownRead)]
 	}
 	n, err := c.Conn.Read(p)
 	c.opened += int64(c.in.follow(p[:n]).headers)
