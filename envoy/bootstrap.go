@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -38,6 +39,18 @@ const (
 	maxStreams            = 100
 	streamWindowBytes     = 64 << 10
 	connectionWindowBytes = 1 << 20
+)
+
+// Limits on streams that are opened and reset at once, which maxStreams does
+// not bound.
+const (
+	// maxRequestsPerCycle is how many requests of one connection a worker
+	// begins before it looks after the others. The fewer, the less is answered
+	// to one that has many under way: see the decision on floods.
+	maxRequestsPerCycle = 3
+	// maxPrematureResets is after how many streams a connection is closed most
+	// of which were reset within a second.
+	maxPrematureResets = 50
 )
 
 // maxCalls bounds the calls under way to one cluster; Envoy's own limit of
@@ -87,6 +100,7 @@ func (b *builder) bootstrap() *bootstrapv3.Bootstrap {
 					&downstreamv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: maxConnections})},
 			}},
 		},
+		LayeredRuntime: b.runtime(),
 	}
 	if b.TLSSecrets != "" { // Envoy asks nobody for secrets without a name of its own
 		bootstrap.Node = &corev3.Node{Id: "tokenkit", Cluster: "tokenkit"}
@@ -96,6 +110,21 @@ func (b *builder) bootstrap() *bootstrapv3.Bootstrap {
 		bootstrap.Admin = &bootstrapv3.Admin{Address: socketAddress(address.Addr().String(), address.Port())}
 	}
 	return bootstrap
+}
+
+// runtime returns the switches of Envoy that have no other place.
+func (b *builder) runtime() *bootstrapv3.LayeredRuntime {
+	layer, err := structpb.NewStruct(map[string]any{
+		"http.max_requests_per_io_cycle":              maxRequestsPerCycle,
+		"overload.premature_reset_total_stream_count": maxPrematureResets,
+	})
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name:           "limits",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: layer},
+	}}}
 }
 
 func (b *builder) listener() *listenerv3.Listener {

@@ -81,6 +81,8 @@ func TestExamine(t *testing.T) {
 		{"CORS behind", "                  - name: envoy.filters.http.router", "                  - name: envoy.filters.http.cors\n                  - name: envoy.filters.http.router", "cors-order", doctor.Warning},
 		{"no ext_authz", "ext_authz.v3.ExtAuthz\n", "ext_authz.v3.Other\n", "no-ext-authz", doctor.Danger},
 		{"no listener", "HttpConnectionManager", "Other", "no-listener", doctor.Danger},
+		{"resets", "http.max_requests_per_io_cycle: 3", "http.max_requests_per_io_cycle: 0", "reset-flood", doctor.Warning},
+		{"no runtime", "        http.max_requests_per_io_cycle: 3\n", "", "reset-flood", doctor.Warning},
 		{"no catch-all", "prefix: /\n", "prefix: /v1/\n", "catch-all", doctor.Advice},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -101,6 +103,35 @@ func TestExamine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Switches are found in each of the forms that Envoy takes, and are not missed
+// where no client opens streams.
+func TestRuntime(t *testing.T) {
+	const set = "http.max_requests_per_io_cycle: 3"
+	for name, c := range map[string]struct {
+		from, to string
+		want     bool
+	}{
+		"nested":        {set, "http: {max_requests_per_io_cycle: 3}", true},
+		"as a text":     {set, `http.max_requests_per_io_cycle: "3"`, true},
+		"no number":     {set, "http.max_requests_per_io_cycle: all", false},
+		"HTTP/1.1 only": {"stat_prefix: front\n", "stat_prefix: front\n                codec_type: HTTP1\n", false},
+	} {
+		text := strings.Replace(ours(t), c.from, c.to, 1)
+		if text == ours(t) {
+			t.Fatalf("%s: the configuration has nothing of the kind", name)
+		}
+		want := []string{"route-disabled"}
+		if name == "HTTP/1.1 only" {
+			text = strings.Replace(text, set, "other: 1", 1)
+		} else if !c.want {
+			want = []string{"reset-flood", "route-disabled"}
+		}
+		if codes := codesOf(examine(t, text), doctor.Advice); !slices.Equal(codes, want) {
+			t.Errorf("%s: got %v, want %v", name, codes, want)
+		}
 	}
 }
 

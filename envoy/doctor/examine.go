@@ -23,6 +23,7 @@ type examiner struct {
 	options  Options
 	clusters map[string]object
 	findings []Finding
+	streams  bool // a guarded listener may speak HTTP/2 or HTTP/3
 }
 
 // Examine returns what is unsafe or missing in a configuration, worst first.
@@ -52,6 +53,7 @@ func Examine(config *Config, o Options) []Finding {
 	case guarded == 0:
 		e.add(Danger, "no-ext-authz", "the configuration", "no listener asks for keys: there is no ext_authz filter", `Add what "tokenkit-authz envoy filter" prints.`)
 	}
+	e.runtime(config)
 	e.routes(config)
 	slices.SortStableFunc(e.findings, func(a, b Finding) int { return int(b.Severity) - int(a.Severity) })
 	return e.findings
@@ -88,6 +90,9 @@ func (e *examiner) manager(manager object, where string) bool {
 	}
 	if place < 0 {
 		return false
+	}
+	if manager.text("codec_type") != "HTTP1" {
+		e.streams = true
 	}
 	e.order(filters, place, where)
 	e.forged(filters[:place], where)
@@ -168,6 +173,25 @@ func (e *examiner) addresses(manager object, where string) {
 	if len(manager.at("internal_address_config").list("cidr_ranges")) == 0 {
 		e.add(Warning, "internal-addresses", where, "clients with a private address are internal: they may steer Envoy by x-envoy headers",
 			"Set internal_address_config to your own networks, or to 0.0.0.0/32 for none.")
+	}
+}
+
+// runtime reports what is missing among Envoy's switches, which hold for all
+// listeners.
+func (e *examiner) runtime(config *Config) {
+	if !e.streams {
+		return
+	}
+	const section, name = "http", "max_requests_per_io_cycle"
+	bounded := false
+	each(config.root, nil, func(part object, _ []string) {
+		if part.positive(section+"."+name) || part.at(section).positive(name) {
+			bounded = true
+		}
+	})
+	if !bounded {
+		e.add(Warning, "reset-flood", "the runtime", "a client that opens streams and resets them at once keeps a worker from all others",
+			"Set http.max_requests_per_io_cycle: 3 in a layer of layered_runtime, and overload.premature_reset_total_stream_count: 50 to lose such clients sooner.")
 	}
 }
 
