@@ -39,6 +39,7 @@ func TestImports(t *testing.T) {
 		"store/etcd":                        {own: []string{"apikey", "store", "store/records"}, others: []string{"go.etcd.io/etcd/", "github.com/tidwall/btree", "go.uber.org/zap"}},
 		"internal/tunnel":                   {},
 		"internal/procs":                    {others: []string{"golang.org/x/sys/unix"}},
+		"internal/pwhash":                   {own: []string{"internal/procs"}, others: []string{"golang.org/x/crypto/argon2", "golang.org/x/sys/unix"}},
 		"internal/tlsfiles":                 {},
 		"internal/connlimit":                {own: []string{"internal/pace"}},
 		"internal/pace":                     {},

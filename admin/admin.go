@@ -28,7 +28,7 @@ func New(options Options) (*Admin, error) {
 	}
 	a := &Admin{options: options, service: &service{
 		store:       options.Store,
-		passwords:   newHasher(options.Passwords, options.Working),
+		passwords:   newHasher(options.Passwords, options.HashElsewhere, options.Working),
 		keyHasher:   options.KeyHasher,
 		throttle:    newThrottle(),
 		logger:      options.Logger,

@@ -104,8 +104,12 @@ type Options struct {
 	RequestTimeout time.Duration
 	// Passwords is the cost of a password hash. Zero: [DefaultPasswordCost].
 	Passwords PasswordCost
-	// Working is called before a password is hashed, and what it returns
-	// afterwards: a processor is busy in between. Nil: nobody is told.
+	// HashElsewhere makes the hash of a password somewhere else than in this
+	// process, where a processor is busy with it meanwhile. With an error it was
+	// not made, and is made here. Nil: all are made here.
+	HashElsewhere func(context.Context, PasswordInput) (PasswordDigest, error)
+	// Working is called before a password is hashed in this process, and what it
+	// returns afterwards: a processor is busy in between. Nil: nobody is told.
 	Working func() (done func())
 
 	// AllowedHosts are the host names, without a port, that the public API
@@ -165,6 +169,20 @@ type PasswordCost struct {
 	MemoryKiB   uint32 // 8 per thread to 1,048,576 (1 GiB)
 	Passes      uint32 // 1 to 16
 	Parallelism uint8  // threads, 1 to 16
+}
+
+// PasswordInput is what the argon2id hash of a password is made of.
+type PasswordInput struct {
+	Password []byte
+	Salt     []byte
+	Cost     PasswordCost
+	Length   uint32 // of the digest, in bytes
+}
+
+// PasswordDigest is what was made of a [PasswordInput].
+type PasswordDigest struct {
+	Digest []byte
+	Took   time.Duration // of processor time
 }
 
 // DefaultPasswordCost is 19 MiB, two passes and one thread: the least that

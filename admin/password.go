@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
@@ -90,17 +91,24 @@ func parsePasswordHash(text string) (passwordHash, error) {
 
 // hasher makes and checks password hashes, a few at a time.
 type hasher struct {
-	cost    PasswordCost
-	turns   *turns
-	working func() (done func())
-	dummy   string
+	cost      PasswordCost
+	turns     *turns
+	elsewhere func(context.Context, PasswordInput) (PasswordDigest, error)
+	working   func() (done func())
+	dummy     string
 }
 
-func newHasher(cost PasswordCost, working func() (done func())) *hasher {
+// HashesAtOnce is how many passwords are hashed at the same time.
+func HashesAtOnce() int { return min(max(1, runtime.NumCPU()/2), mostAtOnce) }
+
+func newHasher(cost PasswordCost, elsewhere func(context.Context, PasswordInput) (PasswordDigest, error), working func() (done func())) *hasher {
+	if elsewhere == nil {
+		elsewhere = func(context.Context, PasswordInput) (PasswordDigest, error) { return PasswordDigest{}, errNowhereElse }
+	}
 	if working == nil {
 		working = func() func() { return func() {} }
 	}
-	h := &hasher{cost: cost, working: working, turns: newTurns(max(1, runtime.NumCPU()/2))}
+	h := &hasher{cost: cost, elsewhere: elsewhere, working: working, turns: newTurns(HashesAtOnce())}
 	unknown := passwordHash{cost: cost, salt: make([]byte, saltLength), digest: make([]byte, digestLength)}
 	_, _ = rand.Read(unknown.salt)
 	_, _ = rand.Read(unknown.digest)
@@ -110,14 +118,12 @@ func newHasher(cost PasswordCost, working func() (done func())) *hasher {
 
 // hash returns the hash of password under the current cost.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	leave, err := h.turns.enter(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer leave()
 	made := passwordHash{cost: h.cost, salt: make([]byte, saltLength)}
 	_, _ = rand.Read(made.salt)
-	made.digest = h.derive(password, made.salt, h.cost, digestLength)
+	var err error
+	if made.digest, err = h.derive(ctx, password, made.salt, h.cost, digestLength); err != nil {
+		return "", err
+	}
 	return made.String(), nil
 }
 
@@ -133,19 +139,34 @@ func (h *hasher) verify(ctx context.Context, hash, password string) (match, outd
 	if err != nil {
 		return false, false, err
 	}
-	leave, err := h.turns.enter(ctx)
+	digest, err := h.derive(ctx, password, parsed.salt, parsed.cost, uint32(len(parsed.digest)))
 	if err != nil {
 		return false, false, err
 	}
-	defer leave()
-	digest := h.derive(password, parsed.salt, parsed.cost, uint32(len(parsed.digest)))
 	match = subtle.ConstantTimeCompare(digest, parsed.digest) == 1 && known
 	return match, parsed.cost != h.cost || len(parsed.digest) != digestLength, nil
 }
 
-// derive hashes the password in Unicode's composed form (NFC), since keyboards
-// differ in how they write one and the same accented letter.
-func (h *hasher) derive(password string, salt []byte, cost PasswordCost, length uint32) []byte {
+// derive waits for its turn and hashes the password in Unicode's composed form
+// (NFC), since keyboards differ in how they write one and the same accented
+// letter.
+func (h *hasher) derive(ctx context.Context, password string, salt []byte, cost PasswordCost, length uint32) ([]byte, error) {
+	leave, err := h.turns.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var took time.Duration
+	defer func() { leave(took) }()
+	in := PasswordInput{[]byte(norm.NFC.String(password)), salt, cost, length}
+	if made, err := h.elsewhere(ctx, in); err == nil {
+		took = made.Took
+		return made.Digest, nil
+	}
+	began := time.Now()
 	defer h.working()()
-	return argon2.IDKey([]byte(norm.NFC.String(password)), salt, cost.Passes, cost.MemoryKiB, cost.Parallelism, length)
+	digest := argon2.IDKey(in.Password, in.Salt, cost.Passes, cost.MemoryKiB, cost.Parallelism, length)
+	took = time.Since(began)
+	return digest, nil
 }
+
+var errNowhereElse = errors.New("there is nowhere else to hash")

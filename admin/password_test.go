@@ -5,14 +5,17 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"golang.org/x/crypto/argon2"
 	"pgregory.net/rapid"
 )
 
 var testCost = PasswordCost{MemoryKiB: 8, Passes: 1, Parallelism: 1}
 
 func TestPasswordRoundTrip(t *testing.T) {
-	h := newHasher(testCost, nil)
+	h := newHasher(testCost, nil, nil)
 	rapid.Check(t, func(t *rapid.T) {
 		password, other := rapid.String().Draw(t, "password"), rapid.String().Draw(t, "other")
 		hash, err := h.hash(context.Background(), password)
@@ -32,7 +35,7 @@ func TestPasswordRoundTrip(t *testing.T) {
 // Known answers, so that hashes stay readable: the first was made by the
 // reference implementation of argon2 (echo -n password | argon2 somesalt).
 func TestPasswordKnownAnswers(t *testing.T) {
-	h := newHasher(testCost, nil)
+	h := newHasher(testCost, nil, nil)
 	for hash, password := range map[string]string{
 		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc": "password",
 	} {
@@ -50,7 +53,7 @@ func TestPasswordKnownAnswers(t *testing.T) {
 // for a user who does not exist.
 func TestHashingIsTold(t *testing.T) {
 	working, told := 0, 0
-	h := newHasher(testCost, func() func() {
+	h := newHasher(testCost, nil, func() func() {
 		working++
 		told++
 		return func() { working-- }
@@ -69,9 +72,47 @@ func TestHashingIsTold(t *testing.T) {
 	}
 }
 
+// Hashes that are made elsewhere are those that are made here, which happens
+// where they cannot be made there. A hash rests for as long as it kept a
+// processor busy, wherever that was.
+func TestHashingElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here := 0
+		var failing error
+		h := newHasher(testCost, func(_ context.Context, in PasswordInput) (PasswordDigest, error) {
+			time.Sleep(300 * time.Millisecond) // on a busy machine
+			return PasswordDigest{argon2.IDKey(in.Password, in.Salt, in.Cost.Passes, in.Cost.MemoryKiB, in.Cost.Parallelism, in.Length), 25 * time.Millisecond}, failing
+		}, func() func() { here++; return func() {} })
+		h.turns = newTurns(1)
+		hash, err := h.hash(t.Context(), "a long password")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, failing = range []error{nil, errors.New("no process")} {
+			for password, want := range map[string]bool{"a long password": true, "another password": false} {
+				if match, _, err := h.verify(t.Context(), hash, password); match != want || err != nil {
+					t.Errorf("%v: %v %v", failing, match, err)
+				}
+			}
+		}
+		if here != 2 {
+			t.Errorf("%d hashes were made here, want the 2 that failed elsewhere", here)
+		}
+		failing = nil
+		h.turns.spare, h.turns.saved = 0, time.Now().Add(time.Hour) // none is saved up
+		_, _ = h.hash(t.Context(), "a long password")
+		began := time.Now()
+		_, _ = h.hash(t.Context(), "a long password")
+		if got := time.Since(began); got != restFactor*25*time.Millisecond+300*time.Millisecond {
+			t.Errorf("a hash after one that took 25 ms was there after %v", got)
+		}
+		time.Sleep(time.Second)
+	})
+}
+
 // One letter typed on two keyboards is one letter.
 func TestPasswordForms(t *testing.T) {
-	h := newHasher(testCost, nil)
+	h := newHasher(testCost, nil, nil)
 	hash, err := h.hash(t.Context(), "crème brûlée")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +145,7 @@ func TestPasswordRules(t *testing.T) {
 // Nobody matches the hash of a user who does not exist, and no stored hash can
 // ask for more than the bounds.
 func TestPasswordRefusals(t *testing.T) {
-	h := newHasher(testCost, nil)
+	h := newHasher(testCost, nil, nil)
 	if match, _, err := h.verify(t.Context(), "", ""); match || err != nil {
 		t.Errorf("no user: %v %v", match, err)
 	}

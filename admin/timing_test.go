@@ -10,7 +10,7 @@ import (
 // How long a wrong password takes for a user who exists and for one who does
 // not, in turns, at the cost that a service has.
 func BenchmarkWrongPassword(b *testing.B) {
-	h := newHasher(DefaultPasswordCost, nil)
+	h := newHasher(DefaultPasswordCost, nil, nil)
 	hash, err := h.hash(b.Context(), "correct horse battery staple")
 	if err != nil {
 		b.Fatal(err)

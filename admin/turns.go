@@ -7,6 +7,9 @@ import (
 )
 
 const (
+	// mostAtOnce is how many hash at the same time on whatever machine: each
+	// takes 19 MiB, and nobody signs in a hundred times a second.
+	mostAtOnce = 4
 	// waitersPerRunner bounds the queue: a hash with two passes over 19 MiB
 	// takes some 25 ms, so that a waiter at its end has its turn in three
 	// seconds, before its request is too old.
@@ -43,9 +46,9 @@ func newTurns(runners int) *turns {
 	}
 }
 
-// enter waits for a turn. The caller must call leave where there is no error;
-// it does not wait.
-func (t *turns) enter(ctx context.Context) (leave func(), err error) {
+// enter waits for a turn. Where there is no error the caller must call leave,
+// with how long it kept a processor busy; that does not wait.
+func (t *turns) enter(ctx context.Context) (leave func(took time.Duration), err error) {
 	select {
 	case t.waiting <- struct{}{}:
 	default:
@@ -57,11 +60,9 @@ func (t *turns) enter(ctx context.Context) (leave func(), err error) {
 		<-t.waiting
 		return nil, newProblem(CodeBusy)
 	}
-	began := time.Now()
-	return func() {
-		now := time.Now()
+	return func(took time.Duration) {
 		<-t.waiting
-		rest := t.rest(now.Sub(began), now)
+		rest := t.rest(took, time.Now())
 		if rest <= 0 {
 			<-t.running
 			return

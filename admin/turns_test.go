@@ -17,8 +17,8 @@ func isBusy(err error) bool {
 // whose time is up goes.
 func TestHashesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHasher(testCost, nil)
-		var leave []func()
+		h := newHasher(testCost, nil, nil)
+		var leave []func(time.Duration)
 		for range cap(h.turns.running) {
 			one, err := h.turns.enter(t.Context())
 			if err != nil {
@@ -44,7 +44,7 @@ func TestHashesAreBounded(t *testing.T) {
 			t.Errorf("one more than may wait: %v", err)
 		}
 		for _, one := range leave {
-			one()
+			one(time.Millisecond)
 		}
 		for range n {
 			if err := <-waiters; err != nil {
@@ -61,7 +61,7 @@ func TestHashesAreBounded(t *testing.T) {
 func timed() (h *hasher, began *[]time.Duration) {
 	start := time.Now()
 	began = new([]time.Duration)
-	h = newHasher(testCost, func() func() {
+	h = newHasher(testCost, nil, func() func() {
 		*began = append(*began, time.Since(start)) // one at a time
 		time.Sleep(25 * time.Millisecond)
 		return func() {}

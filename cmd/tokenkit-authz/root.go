@@ -48,6 +48,6 @@ Every setting of serve can be a flag (--session-ttl 8h), an environment variable
 			root.AddCommand(command)
 		}
 	}
-	root.AddCommand(newVersion(std))
+	root.AddCommand(newVersion(std), newHashPasswords(std))
 	return root
 }

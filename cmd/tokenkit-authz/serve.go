@@ -62,6 +62,7 @@ func serve(ctx context.Context, s *settings, logger *slog.Logger) error {
 		passed.close()
 		return err
 	}
+	s.hashes = newHashes(logger)
 	v, err := openService(ctx, s, logger)
 	if err != nil {
 		passed.close()
@@ -188,6 +189,9 @@ func (v *service) run(ctx context.Context, l listeners) error {
 	loops, loopCtx := errgroup.WithContext(loopCtx)
 	if g := v.settings.governor; g != nil {
 		loops.Go(func() error { return g.Run(loopCtx) })
+	}
+	if p := v.settings.hashes; p != nil {
+		loops.Go(func() error { return p.Run(loopCtx) })
 	}
 	for _, loop := range []func(context.Context) error{v.uses.Run, v.limiter.Run, v.table.Run, v.runUsage, v.runDecisions, v.admin.Run, v.transport.run, v.reload, v.runFresh, v.runShared} {
 		loops.Go(func() error { return loop(loopCtx) })

@@ -200,6 +200,9 @@ func (v *service) buildServers() error {
 	if g := v.settings.governor; g != nil {
 		adminOptions.Working = g.Need
 	}
+	if p := v.settings.hashes; p != nil {
+		adminOptions.HashElsewhere = hashElsewhere(p)
+	}
 	v.admin, err = admin.New(adminOptions)
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tokenkithq/authz/envoy"
 	"github.com/tokenkithq/authz/extauthz"
 	"github.com/tokenkithq/authz/internal/procs"
+	"github.com/tokenkithq/authz/internal/pwhash"
 )
 
 // settings are what serve can be told. Their flags are the one list of their
@@ -35,6 +36,7 @@ type settings struct {
 	texts    map[string]string // by flag, as they were read
 	reloads  <-chan *settings  // read anew; nil: never
 	governor *procs.Governor   // nil: none
+	hashes   *pwhash.Pool      // nil: passwords are hashed in this process
 
 	decisionLog        string
 	decisionLogDenials bool

@@ -43,6 +43,20 @@ func setting(t *testing.T, unit, name string) []string {
 	return values
 }
 
+// What the unit confines may still lower its priority, which is among what it
+// forbids otherwise.
+func TestHelperMayGiveWay(t *testing.T) {
+	const call = "sched_setattr"
+	filters := setting(t, "tokenkit-authz.service", "SystemCallFilter")
+	if len(filters) == 0 || filters[len(filters)-1] != call {
+		t.Errorf("the filters are %q, want %s at the end", filters, call)
+	}
+	resources, err := exec.Command(real.Require(t, "systemd-analyze"), "syscall-filter", "@resources").CombinedOutput()
+	if err != nil || !strings.Contains(string(resources), call) {
+		t.Errorf("@resources is %q, %v", resources, err)
+	}
+}
+
 func TestUnitsAreValid(t *testing.T) {
 	analyze := real.Require(t, "systemd-analyze")
 	dir := t.TempDir()

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processTime returns the CPU time that the process has used, in user and
+// ProcessTime returns the CPU time that the process has used, in user and
 // kernel mode.
-func processTime() (time.Duration, error) {
+func ProcessTime() (time.Duration, error) {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
 		return 0, fmt.Errorf("reading the CPU time: %w", err)

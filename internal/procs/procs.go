@@ -80,7 +80,7 @@ type Governor struct {
 
 // New returns a governor and sets what o fixes.
 func New(o Options) *Governor {
-	g := &Governor{used: processTime, apply: func(n int) { runtime.GOMAXPROCS(n) }}
+	g := &Governor{used: ProcessTime, apply: func(n int) { runtime.GOMAXPROCS(n) }}
 	if o.Fixed > 0 {
 		g.apply(o.Fixed)
 	}

@@ -207,10 +207,10 @@ func TestFixed(t *testing.T) {
 }
 
 func TestProcessTimeGrows(t *testing.T) {
-	first, err := processTime()
+	first, err := ProcessTime()
 	for err == nil {
 		var now time.Duration
-		if now, err = processTime(); now > first {
+		if now, err = ProcessTime(); now > first {
 			return
 		}
 	}
