@@ -50,7 +50,7 @@ const (
 	maxRequestsPerCycle = 3
 	// maxPrematureResets is after how many streams a connection is closed most
 	// of which were reset within a second.
-	maxPrematureResets = 50
+	maxPrematureResets = 30
 )
 
 // maxCalls bounds the calls under way to one cluster; Envoy's own limit of

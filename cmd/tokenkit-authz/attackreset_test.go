@@ -218,7 +218,7 @@ func TestAttackResetsThroughEnvoy(t *testing.T) {
 	for _, c := range []struct {
 		streams int
 		closed  bool
-	}{{20, false}, {60, true}} {
+	}{{10, false}, {40, true}} {
 		framer, _ := openHTTP2(t, strings.TrimPrefix(k.front, "http://"))
 		for i := range c.streams {
 			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: headerBlock("/api/tokens/"), EndHeaders: true}); err != nil {

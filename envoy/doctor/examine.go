@@ -191,7 +191,7 @@ func (e *examiner) runtime(config *Config) {
 	})
 	if !bounded {
 		e.add(Warning, "reset-flood", "the runtime", "a client that opens streams and resets them at once keeps a worker from all others",
-			"Set http.max_requests_per_io_cycle: 3 in a layer of layered_runtime, and overload.premature_reset_total_stream_count: 50 to lose such clients sooner.")
+			"Set http.max_requests_per_io_cycle: 3 in a layer of layered_runtime, and overload.premature_reset_total_stream_count: 30 to lose such clients sooner.")
 	}
 }
 
