@@ -1,3 +1,5 @@
+//go:build linux
+
 // Bench measures what a decision costs: it runs the real Envoy, the built
 // program and, beside it, other ways to do the same, each in a process of its
 // own, and makes load on all of them in turn.

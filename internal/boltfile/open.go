@@ -119,12 +119,7 @@ func check(ctx context.Context, path string, file *os.File, how int, o Options) 
 // Both belong to what was opened, not to the process, so that two Files in one
 // process exclude each other, and so that a duplicate shares them.
 func lock(ctx context.Context, file *os.File, how int, timeout time.Duration) error {
-	own := unix.Flock_t{Type: unix.F_WRLCK}
-	if how == unix.LOCK_SH {
-		own.Type = unix.F_RDLCK
-	}
-	err := retry(ctx, timeout, func() error { return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &own) })
-	if err != nil {
+	if err := retry(ctx, timeout, func() error { return lockOwn(file, how) }); err != nil {
 		return err
 	}
 	return lockFolder(ctx, file, how, timeout)

@@ -124,7 +124,7 @@ func (f *File) rewriteMetas() (newest uint64, err error) {
 	if _, err := f.raw.WriteAt(both, 0); err != nil {
 		return 0, err
 	}
-	if err := unix.Fdatasync(int(f.raw.Fd())); err != nil {
+	if err := syncData(f.raw); err != nil {
 		return 0, err
 	}
 	return newest, nil

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package load makes requests, over HTTP to an Envoy or over gRPC straight to
 // an authorization service, and measures how they are answered.
 //
