@@ -79,8 +79,12 @@ func TestHashingElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here := 0
 		var failing error
-		h := newHasher(testCost, func(_ context.Context, in PasswordInput) (PasswordDigest, error) {
-			time.Sleep(300 * time.Millisecond) // on a busy machine
+		h := newHasher(testCost, func(ctx context.Context, in PasswordInput) (PasswordDigest, error) {
+			select { // a busy machine
+			case <-time.After(300 * time.Millisecond):
+			case <-ctx.Done():
+				return PasswordDigest{}, ctx.Err()
+			}
 			return PasswordDigest{argon2.IDKey(in.Password, in.Salt, in.Cost.Passes, in.Cost.MemoryKiB, in.Cost.Parallelism, in.Length), 25 * time.Millisecond}, failing
 		}, func() func() { here++; return func() {} })
 		h.turns = newTurns(1)
@@ -94,6 +98,11 @@ func TestHashingElsewhere(t *testing.T) {
 					t.Errorf("%v: %v %v", failing, match, err)
 				}
 			}
+		}
+		left, leave := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer leave()
+		if _, _, err := h.verify(left, hash, "a long password"); !isBusy(err) {
+			t.Errorf("for somebody who has left: %v", err)
 		}
 		if here != 2 {
 			t.Errorf("%d hashes were made here, want the 2 that failed elsewhere", here)
