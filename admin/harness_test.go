@@ -105,6 +105,7 @@ func newHarness(t *testing.T, change func(*admin.Options)) *harness {
 type request struct {
 	method, path, body, token, host, from string
 	header                                http.Header
+	context                               context.Context // nil: that of the test
 }
 
 type response struct {
@@ -124,6 +125,9 @@ func (h *harness) do(r request) *response {
 		body = strings.NewReader(r.body)
 	}
 	q := httptest.NewRequest(r.method, "http://localhost"+r.path, body)
+	if r.context != nil {
+		q = q.WithContext(r.context)
+	}
 	if r.host != "" {
 		q.Host = r.host
 	}

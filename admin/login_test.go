@@ -1,6 +1,9 @@
 package admin_test
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -128,6 +131,31 @@ func TestParallelGuesses(t *testing.T) {
 	group.Wait()
 	if statuses[401] != 10 || statuses[429] != guesses-10 {
 		t.Errorf("got %v, want ten tries", statuses)
+	}
+}
+
+// Hanging up while a password is looked at takes no guess back.
+func TestGuessesOfThoseWhoLeave(t *testing.T) {
+	for name, made := range map[string]error{"elsewhere": nil, "here": errors.New("no process")} {
+		t.Run(name, func(t *testing.T) {
+			leave := func() {}
+			h := newHarness(t, func(o *admin.Options) {
+				o.HashElsewhere = func(_ context.Context, in admin.PasswordInput) (admin.PasswordDigest, error) {
+					leave()
+					digest := sha256.Sum256(in.Password) // of another password, another one
+					return admin.PasswordDigest{Digest: digest[:]}, made
+				}
+			})
+			for i := range 12 {
+				ctx, cancel := context.WithCancel(t.Context())
+				leave = cancel
+				got := h.do(request{path: loginPath, body: loginBody("ada", "not the password"), context: ctx})
+				if want := i >= 10; (got.status == http.StatusTooManyRequests) != want {
+					t.Errorf("guess %d is answered %d", i+1, got.status)
+				}
+				cancel()
+			}
+		})
 	}
 }
 

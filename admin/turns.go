@@ -12,7 +12,8 @@ const (
 	mostAtOnce = 4
 	// waitersPerRunner bounds the queue: a hash with two passes over 19 MiB
 	// takes some 25 ms, so that a waiter at its end has its turn in three
-	// seconds, before its request is too old.
+	// seconds, before its request is too old. Where all processors are busy and
+	// it takes half a second to find that out, it has not.
 	waitersPerRunner = 16
 	// restFactor is for how many times as long as a hash took its place stays
 	// free while others wait: hashing then uses an eighth of a processor in

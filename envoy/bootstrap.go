@@ -49,7 +49,8 @@ const (
 	// to one that has many under way: see the decision on floods.
 	maxRequestsPerCycle = 3
 	// maxPrematureResets is after how many streams a connection is closed most
-	// of which were reset within a second.
+	// of which were reset within a second. A proxy before this Envoy has many
+	// clients on one, of which one could end it for all.
 	maxPrematureResets = 30
 )
 
@@ -114,10 +115,11 @@ func (b *builder) bootstrap() *bootstrapv3.Bootstrap {
 
 // runtime returns the switches of Envoy that have no other place.
 func (b *builder) runtime() *bootstrapv3.LayeredRuntime {
-	layer, err := structpb.NewStruct(map[string]any{
-		"http.max_requests_per_io_cycle":              maxRequestsPerCycle,
-		"overload.premature_reset_total_stream_count": maxPrematureResets,
-	})
+	switches := map[string]any{"http.max_requests_per_io_cycle": maxRequestsPerCycle}
+	if b.TrustedHops == 0 {
+		switches["overload.premature_reset_total_stream_count"] = maxPrematureResets
+	}
+	layer, err := structpb.NewStruct(switches)
 	if err != nil && b.err == nil {
 		b.err = err
 	}

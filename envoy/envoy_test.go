@@ -18,6 +18,21 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// Behind a proxy, whose connections carry many clients, one of them does not
+// have Envoy close it for a few resets.
+func TestResetsBehindAProxy(t *testing.T) {
+	const name = "overload.premature_reset_total_stream_count"
+	for hops, want := range map[int]bool{0: true, 1: false} {
+		config, err := envoy.Render(envoy.Options{TrustedHops: hops})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(config), name); got != want || !strings.Contains(string(config), "http.max_requests_per_io_cycle") {
+			t.Errorf("%d proxies: %s is set: %v, want %v", hops, name, got, want)
+		}
+	}
+}
+
 func TestDefaultConfigurationIsTheGoldenOne(t *testing.T) {
 	config, err := envoy.Render(envoy.Options{})
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -164,13 +163,6 @@ func (o object) is(name string) bool {
 		return v.is("value")
 	}
 	return false
-}
-
-// positive reports whether a number is above zero, in any form that YAML and
-// JSON have.
-func (o object) positive(name string) bool {
-	number, err := strconv.ParseFloat(fmt.Sprint(o[name]), 64)
-	return err == nil && number > 0
 }
 
 // typed returns the message of a type within o or its typed_config.

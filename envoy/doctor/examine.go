@@ -3,7 +3,9 @@ package doctor
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tokenkithq/authz/envoy"
@@ -176,22 +178,52 @@ func (e *examiner) addresses(manager object, where string) {
 	}
 }
 
+// mostPerCycle is up to how many requests at a time are a bound.
+const mostPerCycle = 100
+
 // runtime reports what is missing among Envoy's switches, which hold for all
-// listeners.
+// listeners. Only a bootstrap tells them.
 func (e *examiner) runtime(config *Config) {
 	if !e.streams {
 		return
 	}
-	const section, name = "http", "max_requests_per_io_cycle"
-	bounded := false
+	found, bounded, elsewhere := false, false, false
 	each(config.root, nil, func(part object, _ []string) {
-		if part.positive(section+"."+name) || part.at(section).positive(name) {
-			bounded = true
+		if part["static_resources"] == nil && part["layered_runtime"] == nil {
+			return
+		}
+		found = true
+		for _, layer := range part.at("layered_runtime").list("layers") { // a later one counts
+			if layer["static_layer"] == nil {
+				elsewhere = elsewhere || layer["admin_layer"] == nil // which is empty after a start
+				continue
+			}
+			static := layer.at("static_layer")
+			for value := range values(static, "http", "max_requests_per_io_cycle") {
+				bounded = 0 < value && value <= mostPerCycle
+			}
 		}
 	})
-	if !bounded {
-		e.add(Warning, "reset-flood", "the runtime", "a client that opens streams and resets them at once keeps a worker from all others",
-			"Set http.max_requests_per_io_cycle: 3 in a layer of layered_runtime, and overload.premature_reset_total_stream_count: 30 to lose such clients sooner.")
+	if !found || bounded {
+		return
+	}
+	severity := Warning
+	if elsewhere {
+		severity = Advice // it may stand in a layer that is not seen
+	}
+	e.add(severity, "reset-flood", "layered_runtime", "a client that opens streams and resets them at once keeps a worker from all others",
+		"With Envoy 1.27.2 or later set http.max_requests_per_io_cycle: 3 in a static layer, and overload.premature_reset_total_stream_count: 30 to lose such clients sooner.")
+}
+
+// values yields the number that a layer has under a name of two parts, which
+// may be written as one name or as a message within another.
+func values(layer object, section, name string) iter.Seq[float64] {
+	return func(yield func(float64) bool) {
+		for _, written := range []any{layer[section+"."+name], layer.at(section)[name]} {
+			if number, err := strconv.ParseFloat(fmt.Sprint(written), 64); err == nil && !yield(number) {
+				return
+			}
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func setting(t *testing.T, unit, name string) []string {
 // What the unit confines may still lower its priority, which is among what it
 // forbids otherwise.
 func TestHelperMayGiveWay(t *testing.T) {
-	const call = "sched_setattr"
+	const call = "sched_setscheduler"
 	filters := setting(t, "tokenkit-authz.service", "SystemCallFilter")
 	if len(filters) == 0 || filters[len(filters)-1] != call {
 		t.Errorf("the filters are %q, want %s at the end", filters, call)

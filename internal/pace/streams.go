@@ -16,9 +16,9 @@ const (
 	// unknownPerSecond is how many streams a second the connections of one
 	// address open that had no answer yet.
 	unknownPerSecond = 2000
-	// unknownRead is how many bytes are read of such a connection at a time, some
-	// twenty streams: those of a whole buffer take a processor for milliseconds,
-	// for which others would wait.
+	// unknownRead is how many bytes are read of such a connection at a time, the
+	// first time, too: twenty to seventy streams. Those of a whole buffer take a
+	// processor for milliseconds, for which others would wait.
 	unknownRead = 2 << 10
 	// knownPerSecond is how many streams a second a connection leaves without
 	// an answer once it had one: more than a worker of Envoy can forward,
@@ -117,7 +117,7 @@ func (c *streamsConn) Read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
-	if c.at.IsZero() && c.opened > freeStreams {
+	if c.at.IsZero() {
 		p = p[:min(len(p), unknownRead)]
 	}
 	n, err := c.Conn.Read(p)

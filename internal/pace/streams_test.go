@@ -191,6 +191,51 @@ func TestOneAmongFloods(t *testing.T) {
 	})
 }
 
+// What a connection sends before it was answered is read in pieces, from the
+// first on, so that others have their turn in between; later it is not.
+func TestPieces(t *testing.T) {
+	s := NewStreams(StreamsOptions{})
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	conn := s.Wrap(ours)
+	defer conn.Close()
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	send := func(text string) {
+		go func() { _, _ = io.WriteString(theirs, text) }()
+	}
+	const buffer = 32 << 10
+	first := http2.ClientPreface + string(bytes.Repeat(reset(), 200)) // more than are free
+	send(first)
+	for sent := len(first); sent > 0; {
+		n, err := conn.Read(make([]byte, buffer))
+		if err != nil || n > unknownRead {
+			t.Fatalf("read %d bytes: %v, want at most %d", n, err, unknownRead)
+		}
+		sent -= n
+	}
+	send(string(bytes.Repeat(reset(), 2*unknownRead/len(reset()))))
+	if n, err := conn.Read(make([]byte, buffer)); err != nil || n != unknownRead {
+		t.Errorf("read %d bytes: %v, want %d", n, err, unknownRead)
+	}
+	if _, err := conn.Write(answer(true)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		n, err := conn.Read(make([]byte, buffer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < unknownRead { // the rest of what was sent
+			break
+		}
+	}
+	all := bytes.Repeat(reset(), 100)
+	send(string(all))
+	if n, err := conn.Read(make([]byte, buffer)); err != nil || n != min(len(all), buffer) {
+		t.Errorf("after an answer %d bytes were read: %v, want all %d", n, err, len(all))
+	}
+}
+
 // Closing ends a Read that waits.
 func TestCloseEndsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

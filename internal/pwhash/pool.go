@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,7 @@ type times struct {
 	mourning time.Duration
 }
 
-var usualTimes = times{patience: time.Second / 2, hung: 30 * time.Second, idle: time.Minute, mourning: time.Minute}
+var usualTimes = times{patience: time.Second / 2, hung: 5 * time.Minute, idle: time.Minute, mourning: time.Minute}
 
 var (
 	errLate    = errors.New("no processor was free for a hash in time")
@@ -48,7 +49,8 @@ type Options struct {
 
 // Self returns commands that run this program anew with these arguments, with
 // nothing in their environment but how many processors to use. What they write
-// to their standard error goes to this process's own.
+// to their standard error is lost: it would keep this process's own open for
+// longer than this process is there.
 func Self(args ...string) func(context.Context) (*exec.Cmd, error) {
 	return func(ctx context.Context) (*exec.Cmd, error) {
 		// The file that this process was started from, also where an upgrade has
@@ -64,7 +66,6 @@ func Self(args ...string) func(context.Context) (*exec.Cmd, error) {
 		cmd.Args[0] = os.Args[0]
 		cmd.Env = []string{"GOMAXPROCS=1"}
 		cmd.Dir = "/"
-		cmd.Stderr = os.Stderr
 		return cmd, nil
 	}
 }
@@ -74,19 +75,14 @@ func Self(args ...string) func(context.Context) (*exec.Cmd, error) {
 type Pool struct {
 	options Options
 	times   times
-	jobs    chan job
+	turns   chan struct{} // as many as there may be processes
+
+	mu      sync.Mutex
+	running context.Context // of Run; nil: it does not run
+	work    sync.WaitGroup  // grows while it runs
+	idle    []*child        // the one that was used last is used next
 
 	failedAt atomic.Pointer[time.Time] // nil: it went well the last time
-}
-
-type job struct {
-	Request
-	done chan<- result // buffered
-}
-
-type result struct {
-	reply
-	err error
 }
 
 // New returns a pool that makes hashes while its Run runs.
@@ -95,17 +91,36 @@ func New(o Options) *Pool {
 	if o.Failed == nil {
 		o.Failed = func(error) {}
 	}
-	return &Pool{options: o, times: usualTimes, jobs: make(chan job)}
+	return &Pool{options: o, times: usualTimes, turns: make(chan struct{}, o.Processes)}
 }
 
 // Run keeps the processes until ctx is done, and ends them. It returns nil.
 func (p *Pool) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	for range p.options.Processes {
-		all.Go(func() { p.keep(ctx) })
+	p.mu.Lock()
+	p.running = ctx
+	p.mu.Unlock()
+	<-ctx.Done()
+	p.mu.Lock()
+	p.running = nil
+	p.mu.Unlock()
+	p.work.Wait()
+	for _, c := range p.idle { // which nobody else has any more
+		c.end()
 	}
-	all.Wait()
+	p.idle = nil
 	return nil
+}
+
+// begin returns the context of what is done by a pool that runs; done must be
+// called at its end.
+func (p *Pool) begin() (ctx context.Context, done func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return nil, nil, errStopped
+	}
+	p.work.Add(1)
+	return p.running, p.work.Done, nil
 }
 
 // Hash returns the digest that r asks for and how much processor time it took,
@@ -117,61 +132,94 @@ func (p *Pool) Hash(ctx context.Context, r Request) (digest []byte, took time.Du
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.times.patience, errLate)
 	defer cancel()
-	done := make(chan result, 1)
 	select {
-	case p.jobs <- job{r, done}:
+	case p.turns <- struct{}{}:
 	case <-ctx.Done():
 		return nil, 0, context.Cause(ctx)
 	}
+	running, done, err := p.begin()
+	if err != nil {
+		<-p.turns
+		return nil, 0, err
+	}
+	var made reply
+	finished := make(chan error, 1)
+	go func() {
+		defer done()
+		answer, err := p.hash(running, r)
+		made = answer
+		<-p.turns
+		finished <- err
+	}()
 	select {
-	case made := <-done:
-		return made.Digest, made.Took, made.err
-	case <-ctx.Done():
+	case err := <-finished:
+		return made.Digest, made.Took, err
+	case <-ctx.Done(): // it is made nevertheless, for nobody
 		return nil, 0, context.Cause(ctx)
 	}
 }
 
-// keep has one process do one job after the other, as long as there are any.
-func (p *Pool) keep(ctx context.Context) {
-	var c *child
-	stop := func() {
-		if c != nil {
-			c.end()
-			c = nil
+// hash has one process make a hash; it starts one where none is idle.
+func (p *Pool) hash(ctx context.Context, r Request) (answer reply, err error) {
+	c := p.take()
+	if c == nil {
+		if c, err = start(ctx, p.options.Command, p.times.hung); err != nil {
+			p.failed(ctx, err)
+			return reply{}, err
 		}
 	}
-	defer stop()
-	unused := time.NewTimer(p.times.idle)
-	defer unused.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-unused.C:
-			stop()
-		case j := <-p.jobs:
-			var made result
-			if c == nil {
-				c, made.err = start(ctx, p.options.Command, p.times.hung)
-			}
-			if c != nil {
-				if made.reply, made.err = c.hash(j.Request); made.err != nil {
-					stop()
-				}
-			}
-			j.done <- made
-			p.note(ctx, made.err)
-			unused.Reset(p.times.idle)
-		}
+	if answer, err = c.hash(r); err != nil {
+		c.end()
+		p.failed(ctx, err)
+		return reply{}, err
+	}
+	p.failedAt.Store(nil)
+	p.give(c)
+	return answer, nil
+}
+
+// take returns the idle process that was used last, or nil.
+func (p *Pool) take() *child {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return nil
+	}
+	c := p.idle[len(p.idle)-1]
+	p.idle = p.idle[:len(p.idle)-1]
+	c.unused.Stop()
+	return c
+}
+
+// give takes back a process, which ends when it is not used for some time.
+func (p *Pool) give(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.unused = time.AfterFunc(p.times.idle, func() { p.drop(c) })
+	p.idle = append(p.idle, c)
+}
+
+// drop ends an idle process.
+func (p *Pool) drop(c *child) {
+	_, done, err := p.begin()
+	if err != nil {
+		return // it is ended with all others
+	}
+	defer done()
+	p.mu.Lock()
+	i := slices.Index(p.idle, c)
+	if i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+	}
+	p.mu.Unlock()
+	if i >= 0 { // else it is in use again
+		c.end()
 	}
 }
 
-// note remembers whether the last hash was made.
-func (p *Pool) note(ctx context.Context, err error) {
-	if err == nil {
-		p.failedAt.Store(nil)
-		return
-	}
+// failed tells of a hash that was not made, where those before were, and
+// remembers it.
+func (p *Pool) failed(ctx context.Context, err error) {
 	now := time.Now()
 	if before := p.failedAt.Swap(&now); before == nil && ctx.Err() == nil {
 		p.options.Failed(err)
@@ -180,11 +228,14 @@ func (p *Pool) note(ctx context.Context, err error) {
 
 // child is a process that makes one hash at a time.
 type child struct {
-	hung time.Duration
-	kill context.CancelFunc
-	done chan struct{} // closed once it has ended
+	hung   time.Duration
+	cmd    *exec.Cmd
+	kill   context.CancelFunc
+	ended  chan struct{} // closed once it has
+	unused *time.Timer   // of an idle one
 
 	in  io.Closer
+	out io.Closer
 	ask *gob.Encoder
 	say *gob.Decoder
 }
@@ -206,22 +257,26 @@ func start(ctx context.Context, command func(context.Context) (*exec.Cmd, error)
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	out, answers, err := os.Pipe() // which Wait does not close while it is read
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	cmd.Stdout = answers
+	err = cmd.Start()
+	_ = answers.Close()
+	if err != nil {
+		_ = out.Close()
 		return nil, err
 	}
-	c := &child{hung: hung, kill: kill, done: make(chan struct{}), in: in, ask: gob.NewEncoder(in), say: gob.NewDecoder(out)}
+	c := &child{hung: hung, cmd: cmd, kill: kill, ended: make(chan struct{}), in: in, out: out, ask: gob.NewEncoder(in), say: gob.NewDecoder(out)}
+	go func() {
+		_ = cmd.Wait() // killed, as a rule
+		close(c.ended)
+	}()
 	var said hello
 	if err = c.within(func() error { return c.say.Decode(&said) }); err == nil && said.Failure != "" {
 		err = errors.New(said.Failure)
 	}
-	go func() {
-		_ = cmd.Wait() // killed, as a rule
-		close(c.done)
-	}()
 	if err != nil {
 		c.end()
 		return nil, err
@@ -229,11 +284,22 @@ func start(ctx context.Context, command func(context.Context) (*exec.Cmd, error)
 	return c, nil
 }
 
-// within kills the process where f, which waits for it, takes too long.
+// within kills the process where f, which waits for it, takes too long. Its
+// error says how the process has ended.
 func (c *child) within(f func() error) error {
 	timer := time.AfterFunc(c.hung, c.kill)
-	defer timer.Stop()
-	return f()
+	err := f()
+	if !timer.Stop() {
+		return fmt.Errorf("killed: no answer within %v", c.hung)
+	}
+	if errors.Is(err, io.EOF) {
+		select {
+		case <-c.ended:
+			return errors.New(c.cmd.ProcessState.String())
+		case <-time.After(endTime):
+		}
+	}
+	return err
 }
 
 func (c *child) hash(r Request) (answer reply, err error) {
@@ -249,10 +315,17 @@ func (c *child) hash(r Request) (answer reply, err error) {
 	return answer, nil
 }
 
-// end ends the process and waits until it has. It makes no hash then, so that
-// nothing is lost.
+// endTime is for how long the end of a process is waited for: a busy machine
+// gives it no processor for that, either.
+const endTime = time.Second
+
+// end ends the process. It makes no hash then, so that nothing is lost.
 func (c *child) end() {
 	_ = c.in.Close()
 	c.kill()
-	<-c.done
+	select {
+	case <-c.ended:
+	case <-time.After(endTime):
+	}
+	_ = c.out.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,12 +26,23 @@ func lowerPriority() error {
 			if err != nil || lowered[id] {
 				continue
 			}
-			err = unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
-			if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended
+			if err := setIdle(id); err != nil && !errors.Is(err, unix.ESRCH) { // it has ended
 				return fmt.Errorf("lowering the priority of a thread: %w", err)
 			}
 			lowered[id] = true
 		}
+	}
+	return nil
+}
+
+// setIdle gives a thread the policy SCHED_IDLE. The newer sched_setattr would
+// do as well, but what confines programs cannot tell which policy it is asked
+// for, and allows either all or none.
+func setIdle(thread int) error {
+	var priority int32                                                                                                               // the only one that there is
+	_, _, failure := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_IDLE, uintptr(unsafe.Pointer(&priority))) //nolint:gosec // no package has this call
+	if failure != 0 {
+		return failure
 	}
 	return nil
 }

@@ -82,6 +82,12 @@ func run(t *testing.T, processes int, waits times, command func(context.Context)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
+	for {
+		if _, done, err := p.begin(); err == nil {
+			done()
+			break
+		}
+	}
 	p.stop = func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -139,9 +145,10 @@ func signal(t *testing.T, pid int, s syscall.Signal) {
 	}
 }
 
-// One process makes one hash after the other, and ends with the pool.
+// One process makes one hash after the other, also where there may be more, and
+// ends with the pool.
 func TestHash(t *testing.T) {
-	p := run(t, 1, longTimes, Self(serveArgument))
+	p := run(t, 4, longTimes, Self(serveArgument))
 	for range 3 {
 		p.hash(t)
 	}
@@ -154,8 +161,7 @@ func TestHash(t *testing.T) {
 	if len(p.failed) > 0 {
 		t.Errorf("stopping was told as a failure: %v", <-p.failed)
 	}
-	p.times.patience = time.Millisecond
-	if _, _, err := p.Hash(t.Context(), asked); !errors.Is(err, errLate) {
+	if _, _, err := p.Hash(t.Context(), asked); !errors.Is(err, errStopped) {
 		t.Errorf("a pool that has ended: %v", err)
 	}
 }
@@ -228,9 +234,10 @@ func TestFailing(t *testing.T) {
 	for name, c := range map[string]struct {
 		signal syscall.Signal
 		hung   time.Duration
+		says   string
 	}{
-		"hangs":  {syscall.SIGSTOP, 10 * time.Second},
-		"killed": {syscall.SIGKILL, longTimes.hung},
+		"hangs":  {syscall.SIGSTOP, 10 * time.Second, "no answer within 10s"},
+		"killed": {syscall.SIGKILL, longTimes.hung, ""}, // or a broken pipe, where it was too late to ask
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -240,8 +247,8 @@ func TestFailing(t *testing.T) {
 			p.hash(t)
 			pid := p.process(t)
 			signal(t, pid, c.signal)
-			if _, _, err := p.Hash(t.Context(), asked); err == nil || errors.Is(err, errLate) || errors.Is(err, errStopped) {
-				t.Errorf("without a process: %v", err)
+			if _, _, err := p.Hash(t.Context(), asked); err == nil || errors.Is(err, errLate) || errors.Is(err, errStopped) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("without a process: %v, want %q", err, c.says)
 			}
 			gone(t, pid)
 			for range 2 {
