@@ -89,19 +89,17 @@ func TestAttackRapidReset(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			calls := k.callAllTheTime(t, key)
 			before := calls.during(t, int64(sized(5000, 300)))
-			streams, sent := c.streams, 0
 			cpu, began, answered := k.cpu(t), time.Now(), calls.count.Load()
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			var flood errgroup.Group
-			var took int
+			var took, sent int
 			var measured atomic.Bool
-			start := time.Now()
 			more := func(sent int) bool {
 				if sent%50 == 0 { // a hundred thousand a second: it shares the processors with what it attacks
-					time.Sleep(time.Until(start.Add(time.Duration(sent) * (time.Second / 100_000))))
+					time.Sleep(time.Until(began.Add(time.Duration(sent) * (time.Second / 100_000))))
 				}
-				return sent < streams || !measured.Load()
+				return sent < c.streams || !measured.Load()
 			}
 			flood.Go(func() (err error) {
 				took, sent, err = resets(ctx, c.address, c.path, more)
@@ -215,13 +213,14 @@ func headerBlock(path string) []byte {
 // none for a few.
 func TestAttackResetsThroughEnvoy(t *testing.T) {
 	k := startStack(t, "--block-never", "127.0.0.1")
+	block := headerBlock("/api/tokens/")
 	for _, c := range []struct {
 		streams int
 		closed  bool
 	}{{10, false}, {40, true}} {
 		framer, _ := openHTTP2(t, strings.TrimPrefix(k.front, "http://"))
 		for i := range c.streams {
-			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: headerBlock("/api/tokens/"), EndHeaders: true}); err != nil {
+			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: block, EndHeaders: true}); err != nil {
 				break
 			}
 			if err := framer.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel); err != nil {

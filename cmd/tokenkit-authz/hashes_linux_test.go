@@ -12,35 +12,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// state returns the state of a process as ps has it, which is Z where nobody has
-// asked for its end yet, and empty where there is none.
-func state(pid int) string {
+// stat returns what the system says of a process after its name: its state, the
+// process that started it, and so on. There is nothing where it has ended.
+func stat(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return ""
+		return nil
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // after the name
-	return rest[:min(1, len(rest))]
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return strings.Fields(rest)
 }
 
 // helpers returns the processes that s has started.
 func (s *server) helpers(t *testing.T) (pids []int) {
 	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
+	for _, path := range processes {
+		pid, err := strconv.Atoi(filepath.Base(path))
 		if err != nil {
-			continue // it has ended
+			t.Fatal(err)
 		}
-		_, rest, _ := strings.Cut(string(text), ") ") // after the name
-		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(s.cmd.Process.Pid) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			if err != nil {
-				t.Fatal(err)
-			}
+		if of := stat(pid); len(of) > 1 && of[1] == strconv.Itoa(s.cmd.Process.Pid) {
 			pids = append(pids, pid)
 		}
 	}
@@ -105,7 +100,7 @@ func TestHashingApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	signIn("after it was killed")
-	eventually(t, "the helper is reaped", func() bool { return state(pid) == "" })
+	eventually(t, "the helper is reaped", func() bool { return len(stat(pid)) == 0 })
 
 	s.stop(t)
 	s = startServer(t, data)
@@ -123,5 +118,8 @@ func TestHashingApart(t *testing.T) {
 	}
 	<-s.exited
 	s.cmd = nil
-	eventually(t, "the helper of a service that was killed ends", func() bool { return state(pid) == "" || state(pid) == "Z" })
+	eventually(t, "the helper of a service that was killed ends", func() bool {
+		of := stat(pid)
+		return len(of) == 0 || of[0] == "Z" // nobody has asked for its end yet
+	})
 }

@@ -3,7 +3,6 @@ package doctor
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -199,8 +198,11 @@ func (e *examiner) runtime(config *Config) {
 				continue
 			}
 			static := layer.at("static_layer")
-			for value := range values(static, "http", "max_requests_per_io_cycle") {
-				bounded = 0 < value && value <= mostPerCycle
+			// One name, or a message within another.
+			for _, written := range []any{static["http.max_requests_per_io_cycle"], static.at("http")["max_requests_per_io_cycle"]} {
+				if value, err := strconv.ParseFloat(fmt.Sprint(written), 64); err == nil {
+					bounded = 0 < value && value <= mostPerCycle
+				}
 			}
 		}
 	})
@@ -213,18 +215,6 @@ func (e *examiner) runtime(config *Config) {
 	}
 	e.add(severity, "reset-flood", "layered_runtime", "a client that opens streams and resets them at once keeps a worker from all others",
 		"With Envoy 1.27.2 or later set http.max_requests_per_io_cycle: 3 in a static layer, and overload.premature_reset_total_stream_count: 30 to lose such clients sooner.")
-}
-
-// values yields the number that a layer has under a name of two parts, which
-// may be written as one name or as a message within another.
-func values(layer object, section, name string) iter.Seq[float64] {
-	return func(yield func(float64) bool) {
-		for _, written := range []any{layer[section+"."+name], layer.at(section)[name]} {
-			if number, err := strconv.ParseFloat(fmt.Sprint(written), 64); err == nil && !yield(number) {
-				return
-			}
-		}
-	}
 }
 
 func quoted(duration string) string { return fmt.Sprintf("%q", duration) }

@@ -39,7 +39,8 @@ func lowerPriority() error {
 // do as well, but what confines programs cannot tell which policy it is asked
 // for, and allows either all or none.
 func setIdle(thread int) error {
-	var priority int32                                                                                                               // the only one that there is
+	// The only one that there is.
+	var priority int32
 	_, _, failure := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_IDLE, uintptr(unsafe.Pointer(&priority))) //nolint:gosec // no package has this call
 	if failure != 0 {
 		return failure
